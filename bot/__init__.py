@@ -1,0 +1,1 @@
+"""Everything that happens while a call is up. Knows no HTML and no SQL."""

@@ -1,0 +1,156 @@
+"""The only reader of the environment.
+
+`Settings()` reads the variables of ``.env.example`` from the environment and from a file ``.env`` beside ``server.py``;
+`load_settings` turns whatever is wrong into one `bot.errors.ConfigurationError` that names the variable.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bot.errors import ConfigurationError
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether `host` is this machine by name or number."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and what it means. Secrets are `SecretStr`, so that no log shows one."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    google_api_key: SecretStr | None = Field(None, description="Key of the Gemini API with Live access.")
+    gemini_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("gemini-3.1-flash-live-preview", "gemini-3.8-live"),
+        description="Live models, comma separated; the first that exists answers.",
+    )
+    gemini_base_url: str | None = Field(
+        None, description="Another Gemini endpoint: https://…, or http://… on this machine (plain ws://)."
+    )
+    twilio_account_sid: str | None = Field(None, description="Account SID, AC and 32 hexadecimal digits.")
+    twilio_auth_token: SecretStr | None = Field(None, description="Auth token: signs webhooks, opens the REST API.")
+    twilio_api_base_url: str | None = Field(None, description="Another Twilio REST endpoint, for the stand-in.")
+    public_url: str | None = Field(
+        None,
+        description="https address under which the carrier reaches this server; signatures are made over it.",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: int = Field(7860, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(Path("./data"), description="Folder of tapes, greetings and the default database.")
+    database_url: str | None = Field(
+        None, description="sqlite:///… or postgresql://…; default a SQLite file in DATA_DIR."
+    )
+    recordings_url: str | None = Field(None, description="Where recordings are kept; default a folder in DATA_DIR.")
+    redis_url: str | None = Field(None, description="Redis, when several processes serve one number.")
+    flow: str = Field("dental", description="The flow that answers: a file in flows/, with or without .yaml.")
+    max_calls: int = Field(20, ge=1, le=1000, description="Calls at once; further callers hear a busy sentence.")
+    console_password: SecretStr | None = Field(None, description="Password of the console's first operator.")
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe message shown."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text for people, json for collectors.")
+
+    @field_validator("gemini_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.strip().removeprefix("models/") for name in value.split(",") if name.strip())
+        if not names:
+            raise ValueError("names no model")
+        return names
+
+    @field_validator("gemini_base_url", "twilio_api_base_url", "public_url")
+    @classmethod
+    def _plain_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("is not an address such as https://bot.example.com")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("may use http:// only for this machine; elsewhere it must be https://")
+        return value.rstrip("/")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if bool(self.twilio_account_sid) != bool(self.twilio_auth_token):
+            missing = "twilio_auth_token" if self.twilio_account_sid else "twilio_account_sid"
+            raise ValueError(f"{missing.upper()} is missing: the account SID and the auth token go together")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's address, with the default worked out."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'switchboard.db').absolute()}"
+
+    @property
+    def uses_stand_in_model(self) -> bool:
+        """Nothing says which Gemini to use, so the stand-in answers."""
+        return self.google_api_key is None
+
+    @property
+    def uses_stand_in_carrier(self) -> bool:
+        """Nothing says which Twilio account to use, so calls come from the stand-in phone."""
+        return self.twilio_account_sid is None
+
+    def without_secrets(self) -> dict[str, object]:
+        """The settings for a tape: secrets are replaced by whether they are set, passwords in addresses are cut."""
+        values = self.model_dump(mode="json")
+        for name, value in list(values.items()):
+            original = getattr(self, name)
+            if isinstance(original, SecretStr):
+                values[name] = "set"
+            elif isinstance(value, str) and "@" in value and "://" in value:
+                values[name] = value.split("://")[0] + "://…@" + value.rsplit("@", 1)[1]
+        return values
+
+
+_CURES = {
+    "gemini_models": "Give Live model ids such as gemini-3.8-live, separated by commas.",
+    "gemini_base_url": "Give an https:// address, or http:// on 127.0.0.1.",
+    "twilio_api_base_url": "Leave it out to use Twilio itself.",
+    "public_url": "Give the https:// address that Twilio calls, without a path that is not served here.",
+    "port": "Give a port between 0 and 65535.",
+    "max_calls": "Give a number between 1 and 1000.",
+    "log_level": "Use TRACE, DEBUG, INFO, WARNING or ERROR.",
+    "log_format": "Use text or json.",
+}
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings.
+
+    Raises `bot.errors.ConfigurationError` for the first variable that is wrong.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            variable, _, rest = problem.partition(" ")
+            raise ConfigurationError(variable, rest, "Set both, or neither to use the stand-in.") from error
+        name = str(first["loc"][0]).lower()
+        cure = _CURES.get(name, "See .env.example.")
+        raise ConfigurationError(name.upper(), problem.rstrip(".") + ".", cure) from error
