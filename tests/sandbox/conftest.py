@@ -1,0 +1,251 @@
+"""Fixtures for the stand-ins' tests. Everything named gemini_* drives `GeminiStandIn` with the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import trustme
+from google import genai
+from google.genai import types
+
+from sandbox.gemini import GeminiStandIn, SessionRecord
+from sandbox.mind import Reply, ToolResult
+
+KEY = "stand-in-key"
+
+
+@dataclass
+class Tls:
+    """A server context with SAN 127.0.0.1 and the client context that trusts it."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def gemini_tls() -> Tls:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return Tls(server, client)
+
+
+@pytest.fixture(scope="session")
+def gemini_client(gemini_tls: Tls) -> genai.Client:
+    """The unmodified SDK client. Where to connect is told per connection (LiveConnectConfig.http_options)."""
+    options = types.HttpOptions(base_url="https://127.0.0.1:1", async_client_args={"ssl": gemini_tls.client})
+    return genai.Client(api_key=KEY, http_options=options)
+
+
+class TestMind:
+    """Says and calls what the test listed, in order; remembers what it was told."""
+
+    __test__ = False
+
+    def __init__(self, *replies: Reply | str) -> None:
+        self.replies = [Reply(say=reply) if isinstance(reply, str) else reply for reply in replies]
+        self.setups: list[dict[str, Any]] = []
+        self.said: list[tuple[str, str]] = []
+        self.results: list[ToolResult] = []
+        self.remembered: list[tuple[str, str]] = []
+
+    def begin(self, setup: dict[str, Any]) -> None:
+        self.setups.append(setup)
+
+    def on_user(self, text: str, source: str) -> Reply:
+        self.said.append((text, source))
+        return self._next()
+
+    def on_tool_results(self, results: list[ToolResult]) -> Reply:
+        self.results.extend(results)
+        return self._next()
+
+    def remember(self, turns: list[tuple[str, str]]) -> None:
+        self.remembered.extend(turns)
+
+    def grammar(self) -> Any:
+        return None
+
+    def _next(self) -> Reply:
+        return self.replies.pop(0) if self.replies else Reply(say="And what else?")
+
+
+class ToneVoice:
+    """250 ms of a 440 Hz tone for each word."""
+
+    def speak(self, text: str, *, rate: int = 24000) -> bytes:
+        samples = np.arange(len(text.split()) * rate // 4)
+        return (8000 * np.sin(2 * np.pi * 440 * samples / rate)).astype("<i2").tobytes()
+
+
+class ListedEar:
+    """Understands the utterances that the test listed, in order."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        self.heard: list[bytes] = []
+
+    def hear(self, pcm16k: bytes, _grammar: Any) -> str:
+        self.heard.append(pcm16k)
+        return self.texts.pop(0) if self.texts else "something"
+
+
+@dataclass
+class Started:
+    offset_ms: int
+
+
+@dataclass
+class Ended:
+    offset_ms: int
+    audio: bytes
+
+
+class LoudnessDetector:
+    """Speech is what is louder than silence, in steps of 20 ms; it ends after `silence_ms` of quiet."""
+
+    def __init__(self, silence_ms: int, prefix_padding_ms: int) -> None:
+        self._silence_ms = silence_ms
+        self._rest = b""
+        self._at_ms = 0
+        self._speech = bytearray()
+        self._quiet_ms = 0
+
+    def feed(self, pcm16k: bytes) -> list[Started | Ended]:
+        events: list[Started | Ended] = []
+        data = self._rest + pcm16k
+        whole = len(data) // 640 * 640
+        self._rest = data[whole:]
+        for at in range(0, whole, 640):
+            events.extend(self._step(data[at : at + 640]))
+        return events
+
+    def _step(self, step: bytes) -> Iterable[Started | Ended]:
+        self._at_ms += 20
+        loud = np.abs(np.frombuffer(step, "<i2")).max() > 500
+        if loud and not self._speech:
+            yield Started(self._at_ms - 20)
+        if loud or self._speech:
+            self._speech += step
+        self._quiet_ms = 0 if loud else self._quiet_ms + 20
+        if self._speech and self._quiet_ms >= self._silence_ms:
+            yield Ended(self._at_ms, bytes(self._speech))
+            self._speech.clear()
+
+
+def tone(ms: int, rate: int = 16000) -> bytes:
+    """s16le that the LoudnessDetector takes for speech."""
+    samples = np.arange(rate * ms // 1000)
+    return (8000 * np.sin(2 * np.pi * 300 * samples / rate)).astype("<i2").tobytes()
+
+
+def silence(ms: int, rate: int = 16000) -> bytes:
+    return bytes(rate * ms // 1000 * 2)
+
+
+class GeminiTests:
+    """What a test needs to talk to a stand-in through the SDK."""
+
+    Mind = TestMind
+    Ear = ListedEar
+    Voice = ToneVoice
+    Detector = LoudnessDetector
+    tone = staticmethod(tone)
+    silence = staticmethod(silence)
+    key = KEY
+
+    def __init__(self, tls: Tls, client: genai.Client) -> None:
+        self.tls = tls
+        self.client = client
+
+    @contextlib.asynccontextmanager
+    async def serve(
+        self, mind: TestMind | Callable[[], Any] | None = None, **options: Any
+    ) -> AsyncIterator[GeminiStandIn]:
+        """A stand-in 10 times faster than the real service, over TLS, with a listed mind, a tone and a listed ear."""
+        factory = mind if callable(mind) else (lambda: mind or TestMind())
+        settings: dict[str, Any] = {
+            "mind_factory": factory,
+            "voice": ToneVoice(),
+            "ear": ListedEar(),
+            "detector_factory": LoudnessDetector,
+            "tls": self.tls.server,
+            "speed": 10.0,
+        }
+        async with GeminiStandIn(**(settings | options)) as server:
+            yield server
+
+    def connect(self, server: GeminiStandIn, model: str = "gemini-3.8-live", **config: Any) -> Any:
+        """`client.aio.live.connect` with both transcriptions on."""
+        merged = {
+            "response_modalities": ["AUDIO"],
+            "input_audio_transcription": {},
+            "output_audio_transcription": {},
+            "http_options": {"base_url": server.url},
+        } | config
+        return self.client.aio.live.connect(model=model, config={k: v for k, v in merged.items() if v is not None})
+
+    async def turn(self, session: Any, seconds: float = 10) -> list[types.LiveServerMessage]:
+        """All messages of one turn, as `receive()` gives them."""
+        async with asyncio.timeout(seconds):
+            return [message async for message in session.receive()]
+
+    async def say(self, session: Any, ms: int = 600, pause_ms: int = 900, rate: int = 16000) -> None:
+        """One utterance in 100 ms messages, with the silence that ends it."""
+        pcm = tone(ms, rate) + silence(pause_ms, rate)
+        step = rate // 5
+        for at in range(0, len(pcm), step):
+            blob = types.Blob(data=pcm[at : at + step], mime_type=f"audio/pcm;rate={rate}")
+            await session.send_realtime_input(audio=blob)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 5) -> Any:
+        """Waits for something the server does without a message to the client."""
+        for _ in range(int(seconds * 200)):
+            if found := condition():
+                return found
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"Not within {seconds} s.")
+
+
+@pytest.fixture
+def gemini(gemini_tls: Tls, gemini_client: genai.Client) -> GeminiTests:
+    return GeminiTests(gemini_tls, gemini_client)
+
+
+@pytest.fixture
+def gemini_shape() -> Callable[[Iterable[dict[str, Any]]], list[str]]:
+    return outline
+
+
+def outline(frames: Iterable[dict[str, Any]]) -> list[str]:
+    """Frames as words, for comparing order and shape: "audio+text", "generationComplete", "{}"..."""
+    return [_word(frame) for frame in frames]
+
+
+def _word(frame: dict[str, Any]) -> str:
+    if not frame:
+        return "{}"
+    words: list[str] = []
+    for name, body in frame.items():
+        if name != "serverContent":
+            words.append(name)
+        elif not body:
+            words.append("content{}")
+        for field, value in body.items() if name == "serverContent" else ():
+            if field == "modelTurn":
+                words.extend("thought" if part.get("thought") else "audio" for part in value["parts"])
+            else:
+                words.append(field)
+    return "+".join(words)
+
+
+__all__ = ["GeminiTests", "SessionRecord"]
