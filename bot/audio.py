@@ -66,7 +66,7 @@ def pcm_to_ulaw(pcm: bytes) -> bytes:
 
     Raises ``ValueError`` for an odd number of bytes.
     """
-    return _ENCODE[np.frombuffer(pcm, "<i2").view("<u2")].tobytes()
+    return bytes(_ENCODE[np.frombuffer(pcm, "<i2").view("<u2")])
 
 
 # -- rate conversion --------------------------------------------------------------------------------------------------
@@ -79,7 +79,8 @@ def low_pass(taps: int, rate_hz: int, gain: int) -> NDArray[np.int64]:
     """
     centred = np.arange(taps) - (taps - 1) / 2
     response = np.sinc(2 * 3_700 / rate_hz * centred) * np.kaiser(taps, 6.0)
-    return np.rint(response / response.sum() * gain * _Q15).astype(np.int64)
+    quantised: NDArray[np.int64] = np.rint(response / response.sum() * gain * _Q15).astype(np.int64)
+    return quantised
 
 
 _UP = low_pass(65, MODEL_IN_HZ, gain=2)
@@ -109,7 +110,7 @@ class Upsampler:
     """
 
     def __init__(self) -> None:
-        self.reset()
+        self._history = np.zeros(_UP_HISTORY)
 
     def feed(self, ulaw: bytes) -> bytes:
         """Convert any number of bytes; each gives 4 bytes at once (160 give 640)."""
@@ -144,7 +145,8 @@ class Downsampler:
     """
 
     def __init__(self) -> None:
-        self.reset()
+        self._half_sample = b""
+        self._held = np.zeros(_DOWN_HISTORY)
 
     def feed(self, pcm: bytes) -> bytes:
         """Convert any number of bytes, half samples included; n samples fed in all give ceil(n / 3) bytes in all."""
