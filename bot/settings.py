@@ -53,10 +53,10 @@ class Settings(BaseSettings):
     port: int = Field(7860, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(Path("./data"), description="Folder of tapes, greetings and the default database.")
     database_url: str | None = Field(
-        None, description="sqlite:///… or postgresql://…; default a SQLite file in DATA_DIR."
+        None, repr=False, description="sqlite:///… or postgresql://…; default a SQLite file in DATA_DIR."
     )
     recordings_url: str | None = Field(None, description="Where recordings are kept; default a folder in DATA_DIR.")
-    redis_url: str | None = Field(None, description="Redis, when several processes serve one number.")
+    redis_url: str | None = Field(None, repr=False, description="Redis, when several processes serve one number.")
     flow: str = Field("dental", description="The flow that answers: a file in flows/, with or without .yaml.")
     max_calls: int = Field(20, ge=1, le=1000, description="Calls at once; further callers hear a busy sentence.")
     console_password: SecretStr | None = Field(None, description="Password of the console's first operator.")
