@@ -1,0 +1,1 @@
+"""The business behind the phone: its calendar, customers, messages and answers."""

@@ -1,0 +1,184 @@
+"""The desk's database: one engine for each URL, sessions for reading and for writing, migrations.
+
+SQLite and Postgres run the same code. What differs is here: how a connection is set up and how a writing transaction
+begins. Readers never wait for a writer on either engine (SQLite in WAL mode).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from bot.errors import ConfigurationError
+from desk.models import Base
+
+_LOCK_WAIT_MS = 5000
+_MIGRATION_LOCK = 0x6465736B
+"""Key of the Postgres advisory lock that lets one process migrate at a time ("desk" in ASCII)."""
+
+_open: dict[str, Database] = {}
+_opening = threading.Lock()
+_migrating = threading.Lock()
+
+
+class Database:
+    """An engine and its two kinds of sessions. Safe to use from many threads. Get one with `open_database`."""
+
+    def __init__(self, database_url: str) -> None:
+        self.users = 0
+        self._url = database_url
+        self._engine = make_engine(database_url)
+        self._writer = self._engine.execution_options(writes=True)
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads."""
+        with Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session in one writing transaction: committed at the end, rolled back by an exception."""
+        with Session(self._writer) as session, session.begin():
+            yield session
+
+    def ping(self) -> None:
+        """Raise ConfigurationError if the database does not answer or its tables are missing."""
+        try:
+            with self.reading() as session:
+                session.execute(text("SELECT 1 FROM desk_commands LIMIT 1"))
+        except SQLAlchemyError as error:
+            raise _unusable(error) from error
+
+    def close(self) -> None:
+        """Give up this use; the last one closes the connections."""
+        with _opening:
+            self.users -= 1
+            if self.users == 0:
+                del _open[self._url]
+                self._engine.dispose()
+
+
+def open_database(database_url: str) -> Database:
+    """The database of a URL, shared by everyone in this process who opens it; each calls `Database.close` once.
+
+    Raises ConfigurationError for a URL that is neither SQLite nor Postgres.
+    """
+    with _opening:
+        database = _open.get(database_url)
+        if database is None:
+            database = _open[database_url] = Database(database_url)
+        database.users += 1
+        return database
+
+
+def migrate(database_url: str, revision: str = "head") -> None:
+    """Bring the desk's tables to `revision`; several processes may do so at once, one of them does the work.
+
+    ``base`` removes the tables and all they hold. Raises ConfigurationError if the database cannot be reached.
+    """
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = make_engine(database_url).execution_options(writes=True)
+    move = command.downgrade if revision == "base" else command.upgrade
+    try:
+        # Alembic's context is global to the process.
+        with _migrating, engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            move(config, revision)
+    except SQLAlchemyError as error:
+        raise _unusable(error) from error
+    finally:
+        engine.dispose()
+
+
+def make_engine(database_url: str) -> Engine:
+    """An engine for a ``DATABASE_URL``. Raises ConfigurationError, without the URL's password, if it cannot be one."""
+    url = _parse(database_url)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, pool_size=10, max_overflow=20, connect_args={"timeout": _LOCK_WAIT_MS / 1000})
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        # Prepared statements break behind a pooler that hands out connections by transaction.
+        arguments = {"connect_timeout": 5, "prepare_threshold": None}
+        engine = create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True, connect_args=arguments)
+        event.listen(engine, "begin", _begin_postgres)
+    return engine
+
+
+def insert_if_new(session: Session, table: type[Base], **values: Any) -> bool:
+    """Insert a row unless one with the same key exists; True if it was inserted.
+
+    If another transaction is inserting the same key, Postgres waits until that one ends (SQLite's writers queue).
+    """
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(**values).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    done = session.execute(statement)
+    return cast(CursorResult[Any], done).rowcount == 1
+
+
+def _parse(database_url: str) -> URL:
+    cure = "Use sqlite:///path/to/file.db or postgresql://user:password@host:5432/name."
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        raise ConfigurationError("DATABASE_URL", "This is not a database URL.", cure) from None
+    if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+        if not url.database:
+            raise ConfigurationError("DATABASE_URL", "The URL names no database.", cure)
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername != "sqlite":
+        raise ConfigurationError("DATABASE_URL", f"{url.drivername!r} is not supported.", cure)
+    if not url.database or ":memory:" in url.database:
+        raise ConfigurationError("DATABASE_URL", "A database in memory forgets every booking.", cure)
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"The database's folder cannot be made ({error.strerror})."
+        raise ConfigurationError("DATABASE_URL", problem, "Choose a folder that this user may write.") from error
+    return url
+
+
+def _unusable(error: SQLAlchemyError) -> ConfigurationError:
+    cause = getattr(error, "orig", None) or error
+    problem = f"The database cannot be used ({type(cause).__name__}: {str(cause).strip().splitlines()[0]})."
+    return ConfigurationError("DATABASE_URL", problem, "Check that it runs, the address, the rights and the tables.")
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver would begin transactions by itself, and too late; `_begin_sqlite` does it.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_LOCK_WAIT_MS}", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer that begins deferred and upgrades later fails at once, without waiting, if somebody wrote in between.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_postgres(connection: Connection) -> None:
+    if connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")

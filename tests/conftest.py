@@ -1,0 +1,95 @@
+"""Fixtures for every package's tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a Postgres in which tests may make databases: TEST_POSTGRES_URL, or a private server for this session."""
+    if given := os.environ.get("TEST_POSTGRES_URL"):
+        yield given
+        return
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("Postgres is not installed and TEST_POSTGRES_URL is not set")
+    if os.geteuid() == 0 and _unprivileged_user() is None:
+        pytest.skip("Postgres does not run as root and there is no user 'postgres' or 'nobody'")
+    with tempfile.TemporaryDirectory(prefix="switchboard-postgres-") as folder:
+        yield from _private_server(binaries, Path(folder))
+
+
+def _postgres_binaries() -> Path | None:
+    """The folder with initdb and postgres: Debian's, which is not on the PATH, or the PATH's."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    found = shutil.which("initdb")
+    candidates = [*reversed(debian), *([Path(found).resolve().parent] if found else [])]
+    return next((path for path in candidates if (path / "initdb").exists() and (path / "postgres").exists()), None)
+
+
+def _unprivileged_user() -> str | None:
+    import pwd
+
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+def _private_server(binaries: Path, folder: Path) -> Iterator[str]:
+    user = _unprivileged_user() if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(folder, user)
+    data, log = folder / "data", folder / "log"
+    make = [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    subprocess.run(make, check=True, capture_output=True, user=user, cwd=folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "max_connections": 200,
+        # Another zone than UTC, so that a moment stored without its zone shows.
+        "timezone": "Asia/Tokyo",
+    }
+    options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [binaries / "postgres", "-D", data, *options], stdout=out, stderr=out, user=user, cwd=folder
+        )
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    try:
+        _wait_until_up(server, url, log)
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(url, connect_timeout=2).close()
+        except psycopg.OperationalError as error:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Postgres did not start: {log.read_text()}") from error
+            time.sleep(0.05)
+        else:
+            return

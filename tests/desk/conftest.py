@@ -1,0 +1,137 @@
+"""A clinic, a clock that stands still, and a fresh database on each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from desk.business import Business, Faq, Holiday, Service, Staff
+from desk.desk import Desk, migrate
+
+_numbers = count()
+
+
+class StillClock:
+    """A clock that moves only when a test moves it. It starts at noon UTC on Friday 1 May 2026."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+    def now_ns(self) -> int:
+        return self.wall_ns()
+
+    def wall_ns(self) -> int:
+        return int(self.now.timestamp() * 1e9)
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("the desk never sleeps")
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
+
+
+@pytest.fixture(scope="session")
+def clinic() -> Business:
+    """Open Monday to Friday 9-12 and 13-17; Ana does everything, Ben only cleanings and not on Fridays."""
+    week = {day: ((time(9), time(12)), (time(13), time(17))) for day in range(5)}
+    return Business(
+        id="clinic",
+        name="Smile Clinic",
+        timezone="America/New_York",
+        services=(
+            Service("cleaning", "Cleaning", 45, buffer_minutes=15, also_called=("hygiene",)),
+            Service("checkup", "Check-up", 30),
+            Service("root-canal", "Root canal", 90, buffer_minutes=30),
+        ),
+        staff=(
+            Staff("ana", "Dr. Ana Ruiz", ("cleaning", "checkup", "root-canal")),
+            Staff("ben", "Ben Ode", ("cleaning",), {day: ((time(8), time(15)),) for day in range(4)}),
+        ),
+        hours=week,
+        holidays=(
+            Holiday(date(2026, 5, 25), "Memorial Day"),
+            Holiday(date(2026, 5, 22), "Early close", ((time(9), time(12)),)),
+        ),
+        faq=(
+            Faq("Where can I park?", "There is free parking behind the building."),
+            Faq("Which insurance plans do you accept?", "We accept Delta Dental, Aetna and Cigna."),
+            Faq("What does a cleaning cost?", "A cleaning is 120 dollars; insurance often covers it."),
+            Faq("Do you treat children?", "Yes, from the age of three. Café and toys in the waiting room."),
+        ),
+        slot_step_minutes=30,
+        min_notice_minutes=60,
+        booking_window_days=60,
+    )
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database on each engine."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'desk.db'}"
+        return
+    server = request.getfixturevalue("postgres_url")
+    name = f"desk_test_{next(_numbers)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(empty_url: str) -> str:
+    """A database with the desk's tables."""
+    migrate(empty_url)
+    return empty_url
+
+
+@pytest.fixture
+def open_desk(database_url: str, clinic: Business, clock: StillClock) -> Iterator[Callable[..., Desk]]:
+    """Opens desks on the test's database, the clinic's with changes to it."""
+    desks: list[Desk] = []
+
+    def open_one(**changes: Any) -> Desk:
+        desks.append(Desk(database_url, replace(clinic, **changes), clock))
+        return desks[-1]
+
+    yield open_one
+    for desk in desks:
+        desk.close()
+
+
+@pytest.fixture
+def desk(open_desk: Callable[..., Desk]) -> Desk:
+    return open_desk()
+
+
+@pytest.fixture
+def customer_id(desk: Desk) -> int:
+    return desk.create_customer(name="Maria Lopez", phone="+12125550101", key="maria").id
+
+
+@pytest.fixture
+def rows(database_url: str) -> Callable[..., list[tuple[Any, ...]]]:
+    """Runs SQL on the test's database past the desk."""
+    from desk.database import make_engine
+
+    def run(sql: str) -> list[tuple[Any, ...]]:
+        engine = make_engine(database_url)
+        try:
+            with engine.begin() as connection:
+                result = connection.exec_driver_sql(sql)
+                return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            engine.dispose()
+
+    return run
