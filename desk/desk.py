@@ -11,7 +11,9 @@ whose primary key is (business, staff, cell). See docs/decisions/0006.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from itertools import islice
@@ -42,26 +44,37 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {
 
 
 class Desk:
-    """One business's desk on one database, whose tables `migrate` has made.
+    """One business's desk on one database, whose tables `migrate` makes. Nothing is opened before `open` or first use.
 
-    Raises ConfigurationError if the database cannot be used.
+    Raises ConfigurationError for a URL that is neither SQLite nor Postgres.
     """
 
     def __init__(self, database_url: str, business: Business, clock: Clock) -> None:
         self.business = business
         self._clock = clock
         self._database = open_database(database_url)
-        try:
-            self._database.ping()
-            with self._database.writing() as session:
-                faq.sync(session, business.id, business.faq, utc(clock))
-        except BaseException:
-            self._database.close()
-            raise
+        self._opening = threading.Lock()
+        self._open = False
+        self._closed = False
+
+    def open(self) -> None:
+        """Check the database and bring its answers up to date with the business's; does nothing the second time.
+
+        Raises ConfigurationError, with the cause, if the database cannot be used.
+        """
+        with self._opening:
+            if not self._open:
+                self._database.ping()
+                with self._database.writing() as session:
+                    faq.sync(session, self.business.id, self.business.faq, utc(self._clock))
+                self._open = True
 
     def close(self) -> None:
         """Let go of the database. The last desk on it closes the connections."""
-        self._database.close()
+        with self._opening:
+            if not self._closed:
+                self._closed = True
+                self._database.close()
 
     def ping(self) -> None:
         """Raise ConfigurationError, with the cause, if the database does not answer."""
@@ -81,7 +94,7 @@ class Desk:
         if last_day < first_day:
             raise NotUnderstood("The last day is before the first day.", "Ask which days are meant.")
         now = utc(self._clock)
-        with self._database.reading() as session:
+        with self._reading() as session:
             try:
                 days = calendar.bookable_days(self.business, first_day, last_day, now)
             except NotOpen as refusal:
@@ -164,7 +177,7 @@ class Desk:
             rows = rows.order_by(AppointmentRow.starts_at, AppointmentRow.id)
         else:
             rows = rows.order_by(AppointmentRow.starts_at.desc(), AppointmentRow.id.desc())
-        with self._database.reading() as session:
+        with self._reading() as session:
             return [bookings.to_result(row, self.business) for row in session.scalars(rows)]
 
     # People
@@ -179,7 +192,7 @@ class Desk:
         A number without country code belongs to the business's country. Raises NotUnderstood if it cannot be one.
         """
         number = people.to_e164(phone, self.business, blank_allowed=True)
-        with self._database.reading() as session:
+        with self._reading() as session:
             return [people.to_customer(row, self.business) for row in people.at_number(session, self.business, number)]
 
     def create_customer(self, *, name: str, phone: str, email: str = "", key: str) -> Customer:
@@ -248,7 +261,7 @@ class Desk:
     def history(self, customer_id: int) -> list[Appointment | Note | Message]:
         """A customer's appointments, notes and messages by when they were made: the newest 50, newest first."""
         business = self.business
-        with self._database.reading() as session:
+        with self._reading() as session:
 
             def newest(table: Any) -> Any:
                 rows = select(table).filter_by(business_id=business.id, customer_id=customer_id)
@@ -265,10 +278,20 @@ class Desk:
 
     def search_faq(self, query: str, limit: int = 3) -> list[Faq]:
         """The business's best answers to a caller's words, best first; empty if none fits. Any text is safe."""
-        with self._database.reading() as session:
+        with self._reading() as session:
             return faq.search(session, self.business.id, query, limit)
 
-    # Every write
+    # Sessions and keys
+
+    def _reading(self) -> AbstractContextManager[Session]:
+        if not self._open:
+            self.open()
+        return self._database.reading()
+
+    def _writing(self) -> AbstractContextManager[Session]:
+        if not self._open:
+            self.open()
+        return self._database.writing()
 
     def _once(
         self, kind: str, key: str, result_type: type[Result], work: Callable[[Session, datetime], Result]
@@ -278,7 +301,7 @@ class Desk:
             raise ValueError(f"{kind} needs an idempotency key")
         command = {"business_id": self.business.id, "key": key}
         adapter: TypeAdapter[Result] = _ADAPTERS[result_type]
-        with self._database.writing() as session:
+        with self._writing() as session:
             now = utc(self._clock)
             # Claiming the key first makes a concurrent command with the same key wait here for the outcome.
             if insert_if_new(session, CommandRow, **command, kind=kind, created_at=now):
