@@ -1,0 +1,163 @@
+"""Tools about customers: look up, create, update, add a note. Also whom a call is about, for every other tool.
+
+A caller is known by the number they call from. A number that is only said proves nothing, so it needs the right name
+with it before anything of its customer is told or changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bot.errors import NotOffered, NotUnderstood
+from bot.tools.arguments import EmailSaid, NameSaid, PhoneSaid, Text, same_person, say_phone
+from bot.tools.dates import say_day, say_when
+from bot.tools.registry import Answer, Work, tool
+from desk.desk import Appointment, Customer
+
+
+async def who_calls(work: Work, phone: str | None = None, name: str | None = None) -> Customer | None:
+    """The customer this call is about, or None if there is none. Remembers whom it found beyond doubt."""
+    known = work.memory.customer
+    if known and phone in (None, known.phone) and (name is None or same_person(known.name, name)):
+        return known
+    number = phone or work.here.caller_number
+    if number is None or (name is None and number != work.here.caller_number):
+        return None
+    people: list[Customer] = await work.at_desk(work.desk.find_customers, number)
+    found = next((person for person in people if name is None or same_person(person.name, name)), None)
+    work.memory.customer = found or known
+    return found
+
+
+async def known_caller(work: Work, phone: str | None = None, name: str | None = None) -> Customer:
+    """The customer this call is about. Raises NotUnderstood (a number is needed) or NotOffered (none is known)."""
+    customer = await who_calls(work, phone, name)
+    if customer is not None:
+        return customer
+    if phone is None and work.here.caller_number is None:
+        raise NotUnderstood("The caller's number is withheld.", "Ask for phone number and name, and pass both.")
+    if name is None:
+        raise NotOffered("No customer is known by this number alone.", "Ask for phone number and name, and pass both.")
+    raise NotOffered(
+        "No customer is known by this number and name.", "Ask for both again; say nothing about who else may be known."
+    )
+
+
+async def customer_for(work: Work, name: str, phone: str | None, email: str = "") -> Customer:
+    """The customer of this name and number, created if new. Raises NotUnderstood if there is no number."""
+    number = phone or work.here.caller_number
+    if number is None:
+        raise NotUnderstood("The caller's number is withheld.", "Ask for a phone number and pass it as phone.")
+    customer: Customer | None = None
+    if number == work.here.caller_number:
+        people: list[Customer] = await work.at_desk(work.desk.find_customers, number)
+        customer = next((person for person in people if same_person(person.name, name)), None)
+    if customer is None:
+        customer = await work.at_desk(
+            work.desk.create_customer, name=name, phone=number, email=email, key=f"{work.key}:customer"
+        )
+    work.memory.customer = customer
+    return customer
+
+
+def appointment_data(work: Work, appointment: Appointment) -> dict[str, Any]:
+    """An appointment as the model reads it."""
+    services = {service.id: service.name for service in work.business.services}
+    staff = {person.id: person.name for person in work.business.staff}
+    return {
+        "number": appointment.id,
+        "service": services.get(appointment.service_id, appointment.service_id),
+        "with": staff.get(appointment.staff_id, appointment.staff_id),
+        "when": say_when(appointment.start, work.here.now),
+        "start": f"{appointment.start:%Y-%m-%dT%H:%M}",
+    }
+
+
+def say_appointment(work: Work, appointment: Appointment) -> str:
+    """An appointment as it is spoken."""
+    data = appointment_data(work, appointment)
+    return f"{data['service']} with {data['with']} on {data['when']}"
+
+
+@tool(outcomes=("known", "unknown"))
+async def find_customer(work: Work, phone: PhoneSaid | None = None, name: NameSaid | None = None) -> Answer:
+    """Look the caller up by the number they call from. Use it once, early, when it helps to know who calls.
+
+    Args:
+        phone: Only if the caller is to be found by another number than the one they call from; needs name too.
+        name: The caller's name, if they said it.
+    """
+    customer = await who_calls(work, phone, name)
+    if customer is None:
+        hint = "Ask for the caller's name when it is needed; a booking makes a new customer by itself."
+        return Answer("No customer is known yet by this number.", {"known": False, "hint": hint}, "unknown")
+    past = [entry for entry in await work.at_desk(work.desk.history, customer.id) if isinstance(entry, Appointment)]
+    upcoming: list[Appointment] = await work.at_desk(work.desk.appointments, customer.id)
+    visits = [entry for entry in past if entry.status == "booked" and entry.end <= work.here.now]
+    data: dict[str, Any] = {"known": True, "name": customer.name}
+    data["upcoming_appointments"] = [appointment_data(work, appointment) for appointment in upcoming]
+    if visits:
+        latest = max(visits, key=lambda entry: entry.start)
+        data["last_visit"] = say_day(latest.start.date(), work.here.now.date())
+    return Answer(f"The caller is {customer.name}.", data, "known")
+
+
+@tool(writes=True)
+async def save_customer(
+    work: Work, name: NameSaid, phone: PhoneSaid | None = None, email: EmailSaid | None = None
+) -> Answer:
+    """Keep the caller as a customer: name and number. Not needed before a booking, which does it by itself.
+
+    Args:
+        name: First and last name.
+        phone: Phone number with area code; leave out for the number the caller is calling from.
+        email: E-mail address, if the caller wants to give it.
+    """
+    customer = await customer_for(work, name, phone, email or "")
+    if email and customer.email != email and customer.phone == work.here.caller_number:
+        customer = await work.at_desk(work.desk.update_customer, customer.id, email=email, key=f"{work.key}:email")
+    return Answer(f"{customer.name} is saved with {say_phone(customer.phone)}.", {"name": customer.name})
+
+
+@tool(writes=True, undoes=("update_customer",))
+async def update_customer(
+    work: Work, name: NameSaid | None = None, phone: PhoneSaid | None = None, email: EmailSaid | None = None
+) -> Answer:
+    """Correct the caller's own record: name, phone number or e-mail address. Read the change back first.
+
+    Args:
+        name: The right first and last name.
+        phone: The new phone number with area code.
+        email: The new e-mail address.
+    """
+    if name is None and phone is None and email is None:
+        raise NotUnderstood("Nothing was given to change.", "Ask what is to be corrected.")
+    customer = await _of_this_call(work)
+    customer = await work.at_desk(
+        work.desk.update_customer, customer.id, name=name, phone=phone, email=email, key=work.key
+    )
+    work.memory.customer = customer
+    changed = [what for what, value in (("name", name), ("phone number", phone), ("e-mail address", email)) if value]
+    return Answer(f"The {' and '.join(changed)} is corrected.", {"name": customer.name, "changed": changed})
+
+
+@tool(writes=True)
+async def add_note(work: Work, text: Text) -> Answer:
+    """Write a remark into the caller's record, for the staff: a wish, an allergy, a gate code. Not for messages.
+
+    Args:
+        text: The remark, in one or two sentences.
+    """
+    customer = await _of_this_call(work)
+    await work.at_desk(work.desk.add_note, customer.id, text, call_id=work.call.call_sid, key=work.key)
+    return Answer("The note is saved.")
+
+
+async def _of_this_call(work: Work) -> Customer:
+    """The customer whose record may be changed: known by the caller's number, or found or made earlier in this call."""
+    customer = await who_calls(work)
+    if customer is None:
+        raise NotOffered(
+            "There is no record for this caller yet.", "Save the customer first, or take a message for the staff."
+        )
+    return customer
