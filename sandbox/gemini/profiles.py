@@ -66,6 +66,7 @@ class Profile:
     phantom_audio_tokens: int = 0
     unexplained_prompt_tokens: int = 30
     thought_tokens: int = 0
+    thoughts_unasked: bool = False
 
     # --- tools
     unknown_call_id: Policy = "reject"
@@ -110,7 +111,7 @@ NATIVE_AUDIO_2_5 = Profile(
     transcribes_whole_utterance=False,
     voice_activity=False,
     unexplained_prompt_tokens=0,
-    thought_tokens=28,
+    thoughts_unasked=True,
     call_id_prefix="function-call-",
     interrupt_waits_for_user=False,
 )

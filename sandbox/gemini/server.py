@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 from websockets.http11 import Request as HandshakeRequest
 
 from sandbox.gemini.auth import UNKNOWN, Gatekeeper, key_in, token_in
@@ -177,13 +178,17 @@ class GeminiStandIn:
 
     async def __aexit__(self, *_exc: object) -> None:
         assert self._server is not None
-        for listener in self._server.servers:
+        state, listeners = self._server.server_state, self._server.servers
+        for listener in listeners:
             listener.close()
-        for connection in list(self._server.server_state.connections):
-            connection.shutdown()
-        if self._server.server_state.tasks:
-            await asyncio.wait(set(self._server.server_state.tasks), timeout=5)
-        for listener in self._server.servers:
+        for connection in list(state.connections):
+            with suppress(InvalidState):  # it is closing already
+                connection.shutdown()
+        if state.tasks:
+            await asyncio.wait(set(state.tasks), timeout=1)
+        for connection in list(state.connections):  # their peer does not read: nothing will flush them
+            connection.transport.abort()
+        for listener in listeners:
             await listener.wait_closed()
         self._server = None
 

@@ -103,7 +103,7 @@ class Turns:
         for marker in markers(self._profile):
             self._outbox.send_at(begin, marker, turn=turn.number)
         if turn.number in self._faults().close_before_first_word:
-            self._outbox.at(begin, lambda _: self._outbox.end(self._faults().first_word_close))
+            self._outbox.at(begin, lambda _: self._outbox.end(self._faults().first_word_close), turn=turn.number)
         self._think(turn, reply, begin)
         held = [call for call in reply.calls if not self._is_non_blocking(call)]
         free = [call for call in reply.calls if self._is_non_blocking(call)]
@@ -125,7 +125,7 @@ class Turns:
 
     def _think(self, turn: Turn, reply: Reply, begin: float) -> None:
         turn.thought += reply.thought
-        if reply.thought and self.settings.include_thoughts:
+        if reply.thought and (self.settings.include_thoughts or self._profile.thoughts_unasked):
             part = {"text": reply.thought, "thought": True}
             self._outbox.send_at(begin, server_content(modelTurn={"parts": [part]}), turn=turn.number)
 
@@ -189,7 +189,7 @@ class Turns:
     def _close_turn(self, turn: Turn) -> None:
         content: Json = {"turnComplete": True}
         if self._profile.interaction_status:
-            content["interactionStatus"] = "IN_PROGRESS" if self._calls else "IDLE"
+            content["interactionStatus"] = "IN_PROGRESS" if self._calls or self._for_later else "IDLE"
         bill = usage(
             self._profile,
             self._conversation,
@@ -218,7 +218,7 @@ class Turns:
         return self.settings.tools.non_blocking.get(call.name, False)
 
     def _call(self, turn: Turn, calls: Sequence[ToolCall], now: float) -> None:
-        listed = []
+        listed: list[Json] = []
         for call in calls:
             id = f"{self._profile.call_id_prefix}{self._chance.randrange(10**18, 10**19)}"
             self._calls[id] = OpenCall(call.name, self._is_non_blocking(call))
@@ -231,7 +231,8 @@ class Turns:
         if faults.drop_in_tool_call:
             self._outbox.end(faults.drop_close)
         if faults.cancel_tool_call_ms is not None:
-            self._outbox.at(now + faults.cancel_tool_call_ms / 1000, self._cancel_unasked, turn=turn.number)
+            cancel = partial(self._cancel_unasked, turn, [call["id"] for call in listed])
+            self._outbox.at(now + faults.cancel_tool_call_ms / 1000, cancel, turn=turn.number)
 
     def _cancel(self, ids: list[str]) -> None:
         if ids:
@@ -240,9 +241,10 @@ class Turns:
                 del self._calls[id]
             self._outbox.send({"toolCallCancellation": {"ids": ids}})
 
-    def _cancel_unasked(self, now: float) -> None:
-        self._cancel(list(self._calls))
-        self._complete(now)
+    def _cancel_unasked(self, turn: Turn, ids: Sequence[str], now: float) -> None:
+        self._cancel([id for id in ids if id in self._calls])
+        if self.turn is turn:
+            self._complete(now)
 
     def tool_response(self, body: Json, now: float) -> None:
         """The client's `toolResponse`. Late answers to cancelled calls are ignored.

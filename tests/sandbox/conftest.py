@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -183,6 +184,8 @@ class GeminiTests:
         }
         async with GeminiStandIn(**(settings | options)) as server:
             yield server
+        for record in server.sessions:
+            check_frames(record.frames)
 
     def connect(self, server: GeminiStandIn, model: str = "gemini-3.8-live", **config: Any) -> Any:
         """`client.aio.live.connect` with both transcriptions on."""
@@ -224,6 +227,28 @@ def gemini(gemini_tls: Tls, gemini_client: genai.Client) -> GeminiTests:
 @pytest.fixture
 def gemini_shape() -> Callable[[Iterable[dict[str, Any]]], list[str]]:
     return outline
+
+
+# Conformance item 45: the SDK's receive() raises TypeError on a frame whose only key it does not know.
+SERVER_MESSAGES = {
+    "setupComplete",
+    "serverContent",
+    "toolCall",
+    "toolCallCancellation",
+    "goAway",
+    "sessionResumptionUpdate",
+    "usageMetadata",
+    "voiceActivity",
+    "voiceActivityDetectionSignal",
+}
+
+
+def check_frames(frames: list[dict[str, Any]]) -> None:
+    """What must hold for every frame of every session: known keys, well below the SDK's 1 MiB, setupComplete first."""
+    for frame in frames:
+        assert set(frame) <= SERVER_MESSAGES
+        assert len(json.dumps(frame)) < 500_000
+    assert [index for index, frame in enumerate(frames) if "setupComplete" in frame] in ([], [0])
 
 
 def outline(frames: Iterable[dict[str, Any]]) -> list[str]:
