@@ -149,10 +149,15 @@ def understand_name(said: str, here: Here) -> str:
     return words.title().replace("'S", "'s").replace("’S", "’s") if words.islower() or words.isupper() else words
 
 
-def same_person(first: str, second: str) -> bool:
-    """Whether two names may be one person's: one has all words of the other, spelled almost alike."""
+def same_person(first: str, second: str, likeness: float = 0.75) -> bool:
+    """Whether two names may be one person's: one has all words of the other, spelled at least so much alike (0 to 1)."""
     smaller, larger = sorted((_meaning(first), _meaning(second)), key=len)
-    return bool(smaller) and all(difflib.get_close_matches(word, larger, 1, 0.75) for word in smaller)
+    return bool(smaller) and all(difflib.get_close_matches(word, larger, 1, likeness) for word in smaller)
+
+
+def is_full_name(name: str) -> bool:
+    """Whether a name has two words or more."""
+    return len(_meaning(name)) > 1
 
 
 def understand_email(said: str, here: Here) -> str:

@@ -21,7 +21,7 @@ from bot.tools.arguments import (
     understand_service,
 )
 from bot.tools.dates import say_day, say_time, say_when, understand_days
-from bot.tools.people import appointment_data, customer_for, known_caller, say_appointment
+from bot.tools.people import appointment_data, customer_for, known_callers, say_appointment
 from bot.tools.registry import Answer, Work, tool
 from desk.desk import Appointment, Customer, Slot
 
@@ -52,33 +52,32 @@ async def find_slots(
     """
     today = work.here.now.date()
     first, last = day or (today, today + _AHEAD)
-    search = (work.desk.find_slots, service.id)
-    options: dict[str, Any] = {"staff_id": staff.id if staff else None, "limit": _MOST_SLOTS}
+
+    async def free(begin: date, end: date) -> list[Slot]:
+        person = staff.id if staff else None
+        return await work.at_desk(work.desk.find_slots, service.id, begin, end, staff_id=person, limit=_MOST_SLOTS)
+
     try:
-        slots: list[Slot] = await work.at_desk(*search, first, last, **options)
-        problem = f"Nothing is free {_days_in_words(first, last, today)}." if not slots else ""
+        slots = await free(first, last)
     except NotOpen as refusal:
-        if not refusal.alternatives:
+        nearest = next((entry.start.date() for entry in refusal.alternatives if isinstance(entry, Slot)), None)
+        if nearest is None:
             raise
-        return _offer(work, _as_slots(refusal.alternatives), time, f"{refusal.reason} ", "none")
+        return _offer(work, await free(nearest, nearest + _AHEAD), time, f"{refusal.reason} ", "none")
+    nothing = f"Nothing is free {_days_in_words(first, last, today)}"
+    if not slots:
+        after = last + timedelta(days=1)
+        return _offer(work, await free(after, after + _AHEAD), time, f"{nothing}. ", "none")
     fitting = [slot for slot in slots if part_of_day is None or _lies_in(slot, part_of_day)]
-    if fitting:
-        return _offer(work, fitting, time, "", "free")
-    if slots:
-        words = f"Nothing is free {_days_in_words(first, last, today)} in the {part_of_day}. "
-        return _offer(work, slots, time, words, "none")
-    later: list[Slot] = await work.at_desk(*search, last + timedelta(days=1), last + _AHEAD, **options)
-    return _offer(work, later, time, f"{problem} ", "none")
+    if not fitting:
+        return _offer(work, slots, time, f"{nothing} in the {part_of_day}. ", "none")
+    return _offer(work, fitting, time, "", "free")
 
 
 def _days_in_words(first: date, last: date, today: date) -> str:
     if first == last:
         return f"on {say_day(first, today)}"
     return f"from {say_day(first, today)} to {say_day(last, today)}"
-
-
-def _as_slots(alternatives: Sequence[Any]) -> list[Slot]:
-    return [slot for slot in alternatives if isinstance(slot, Slot)]
 
 
 def _lies_in(slot: Slot, part_of_day: str) -> bool:
@@ -103,11 +102,16 @@ def _offer(work: Work, slots: Sequence[Slot], wanted: time | None, before: str, 
 
 
 def _spread(slots: Sequence[Slot]) -> list[Slot]:
-    """A few of the slots, in order: the first, then each at least ninety minutes after the one before."""
+    """A few of the slots, in order: on each day at least ninety minutes apart, at most two if there are more days."""
+    several_days = bool(slots) and slots[0].start.date() != slots[-1].start.date()
     chosen: list[Slot] = []
+    on_day = 0
     for slot in slots:
-        if not chosen or slot.start - chosen[-1].start >= timedelta(minutes=90):
-            chosen.append(slot)
+        same_day = bool(chosen) and slot.start.date() == chosen[-1].start.date()
+        if same_day and (slot.start - chosen[-1].start < timedelta(minutes=90) or (several_days and on_day == 2)):
+            continue
+        on_day = on_day + 1 if same_day else 1
+        chosen.append(slot)
     return chosen[:_OFFERED]
 
 
@@ -191,12 +195,15 @@ async def list_appointments(work: Work, phone: PhoneSaid | None = None, name: Na
         phone: Only if they were booked under another number than the caller's; needs name too.
         name: The name they were booked under; needed with phone.
     """
-    customer = await known_caller(work, phone, name)
-    found: list[Appointment] = await work.at_desk(work.desk.appointments, customer.id)
-    data = {"name": customer.name, "appointments": [appointment_data(work, appointment) for appointment in found]}
+    people = await known_callers(work, phone, name)
+    found = await _coming(work, people)
     if not found:
-        return Answer(f"{customer.name} has no coming appointment.", data, "none")
-    return Answer("; ".join(say_appointment(work, appointment) for appointment in found) + ".", data, "some")
+        return Answer(f"{_names(people)} has no coming appointment.", {"appointments": []}, "none")
+    data = [{**appointment_data(work, entry), "for": customer.name} for customer, entry in found]
+    said = [say_appointment(work, entry) for _, entry in found]
+    if len({customer.id for customer, _ in found}) > 1:
+        said = [f"{customer.name}: {words}" for (customer, _), words in zip(found, said, strict=True)]
+    return Answer("; ".join(said) + ".", {"appointments": data}, "some")
 
 
 @tool(writes=True, undoes=("book_appointment", "reschedule_appointment"))
@@ -219,8 +226,7 @@ async def reschedule_appointment(
         phone: Only if it was booked under another number than the caller's; needs name too.
         name: The name it was booked under; needed with phone.
     """
-    customer = await known_caller(work, phone, name)
-    before = await _chosen(work, customer, appointment)
+    before = await _chosen(work, await known_callers(work, phone, name), appointment)
     after: Appointment = await work.at_desk(
         work.desk.reschedule,
         appointment_id=before.id,
@@ -248,25 +254,43 @@ async def cancel_appointment(
         phone: Only if it was booked under another number than the caller's; needs name too.
         name: The name it was booked under; needed with phone.
     """
-    customer = await known_caller(work, phone, name)
-    chosen = await _chosen(work, customer, appointment)
+    chosen = await _chosen(work, await known_callers(work, phone, name), appointment)
     cancelled: Appointment = await work.at_desk(
         work.desk.cancel, appointment_id=chosen.id, reason=reason or "", key=work.key
     )
     return Answer(f"Cancelled: {say_appointment(work, cancelled)}.", appointment_data(work, cancelled))
 
 
-async def _chosen(work: Work, customer: Customer, said: str | None) -> Appointment:
+async def _coming(work: Work, people: Sequence[Customer]) -> list[tuple[Customer, Appointment]]:
+    """Coming appointments of these people, soonest first."""
+    found = [
+        (person, appointment)
+        for person in people
+        for appointment in await work.at_desk(work.desk.appointments, person.id)
+    ]
+    return sorted(found, key=lambda entry: entry[1].start)
+
+
+async def _chosen(work: Work, people: Sequence[Customer], said: str | None) -> Appointment:
     """The coming appointment that is meant. Raises NotOffered, with all of them, if it is not clear."""
-    coming: list[Appointment] = await work.at_desk(work.desk.appointments, customer.id)
+    coming = await _coming(work, people)
     if not coming:
-        raise NotOffered(f"{customer.name} has no coming appointment.", "Ask whether it was booked under another name.")
-    found = [appointment for appointment in coming if _is_meant(work, appointment, said)] if said else coming
+        raise NotOffered(
+            f"{_names(people)} has no coming appointment.", "Ask whether it was booked under another name or number."
+        )
+    found = [entry for entry in coming if _is_meant(work, entry[1], said)] if said else coming
     if len(found) == 1:
-        return found[0]
+        return found[0][1]
     problem = "Several appointments fit." if found else "None of the caller's appointments fits."
-    choice = [f"number {entry.id}: {say_appointment(work, entry)}" for entry in found or coming]
+    choice = [
+        f"number {appointment.id}: {say_appointment(work, appointment)}, for {person.name}"
+        for person, appointment in found or coming
+    ]
     raise NotOffered(problem, "Ask which one is meant and pass its number.", choice)
+
+
+def _names(people: Sequence[Customer]) -> str:
+    return " or ".join(person.name for person in people[:3])
 
 
 def _is_meant(work: Work, appointment: Appointment, said: str) -> bool:

@@ -9,35 +9,37 @@ from __future__ import annotations
 from typing import Any
 
 from bot.errors import NotOffered, NotUnderstood
-from bot.tools.arguments import EmailSaid, NameSaid, PhoneSaid, Text, same_person, say_phone
+from bot.tools.arguments import EmailSaid, NameSaid, PhoneSaid, Text, is_full_name, same_person, say_phone
 from bot.tools.dates import say_day, say_when
 from bot.tools.registry import Answer, Work, tool
 from desk.desk import Appointment, Customer
 
 
-async def who_calls(work: Work, phone: str | None = None, name: str | None = None) -> Customer | None:
-    """The customer this call is about, or None if there is none. Remembers whom it found beyond doubt."""
-    known = work.memory.customer
-    if known and phone in (None, known.phone) and (name is None or same_person(known.name, name)):
-        return known
+async def who_calls(work: Work, phone: str | None = None, name: str | None = None) -> list[Customer]:
+    """Everybody this call may be about, the one active last first; a family shares a number.
+
+    Raises NotUnderstood where the number is withheld and none was said.
+    """
     number = phone or work.here.caller_number
-    if number is None or (name is None and number != work.here.caller_number):
-        return None
-    people: list[Customer] = await work.at_desk(work.desk.find_customers, number)
-    found = next((person for person in people if name is None or same_person(person.name, name)), None)
-    work.memory.customer = found or known
-    return found
-
-
-async def known_caller(work: Work, phone: str | None = None, name: str | None = None) -> Customer:
-    """The customer this call is about. Raises NotUnderstood (a number is needed) or NotOffered (none is known)."""
-    customer = await who_calls(work, phone, name)
-    if customer is not None:
-        return customer
-    if phone is None and work.here.caller_number is None:
+    known = work.memory.customer
+    if number is None and known is None:
         raise NotUnderstood("The caller's number is withheld.", "Ask for phone number and name, and pass both.")
-    if name is None:
-        raise NotOffered("No customer is known by this number alone.", "Ask for phone number and name, and pass both.")
+    people: list[Customer] = []
+    if number is not None and (number == work.here.caller_number or (name is not None and is_full_name(name))):
+        people = await work.at_desk(work.desk.find_customers, number)
+    if known is not None and phone in (None, known.phone):
+        people = [known, *(person for person in people if person.id != known.id)]
+    return [person for person in people if name is None or same_person(person.name, name)]
+
+
+async def known_callers(work: Work, phone: str | None = None, name: str | None = None) -> list[Customer]:
+    """As `who_calls`, but raises NotOffered where nobody is known, saying what to ask."""
+    people = await who_calls(work, phone, name)
+    if people:
+        return people
+    if name is None or not is_full_name(name):
+        hint = "Ask for phone number and full name, and pass both."
+        raise NotOffered("No customer is known by what was said.", hint)
     raise NotOffered(
         "No customer is known by this number and name.", "Ask for both again; say nothing about who else may be known."
     )
@@ -51,7 +53,7 @@ async def customer_for(work: Work, name: str, phone: str | None, email: str = ""
     customer: Customer | None = None
     if number == work.here.caller_number:
         people: list[Customer] = await work.at_desk(work.desk.find_customers, number)
-        customer = next((person for person in people if same_person(person.name, name)), None)
+        customer = next((person for person in people if same_person(person.name, name, likeness=1.0)), None)
     if customer is None:
         customer = await work.at_desk(
             work.desk.create_customer, name=name, phone=number, email=email, key=f"{work.key}:customer"
@@ -87,10 +89,13 @@ async def find_customer(work: Work, phone: PhoneSaid | None = None, name: NameSa
         phone: Only if the caller is to be found by another number than the one they call from; needs name too.
         name: The caller's name, if they said it.
     """
-    customer = await who_calls(work, phone, name)
-    if customer is None:
+    people = await who_calls(work, phone, name)
+    if not people:
         hint = "Ask for the caller's name when it is needed; a booking makes a new customer by itself."
         return Answer("No customer is known yet by this number.", {"known": False, "hint": hint}, "unknown")
+    customer = people[0]
+    if name is not None or len(people) == 1:
+        work.memory.customer = customer
     past = [entry for entry in await work.at_desk(work.desk.history, customer.id) if isinstance(entry, Appointment)]
     upcoming: list[Appointment] = await work.at_desk(work.desk.appointments, customer.id)
     visits = [entry for entry in past if entry.status == "booked" and entry.end <= work.here.now]
@@ -99,7 +104,9 @@ async def find_customer(work: Work, phone: PhoneSaid | None = None, name: NameSa
     if visits:
         latest = max(visits, key=lambda entry: entry.start)
         data["last_visit"] = say_day(latest.start.date(), work.here.now.date())
-    return Answer(f"The caller is {customer.name}.", data, "known")
+    if others := [person.name for person in people[1:]]:
+        data |= {"others_at_this_number": others, "hint": "Ask for the caller's name; it may be one of the others."}
+    return Answer(f"The caller is {'probably ' if others else ''}{customer.name}.", data, "known")
 
 
 @tool(writes=True)
@@ -154,10 +161,16 @@ async def add_note(work: Work, text: Text) -> Answer:
 
 
 async def _of_this_call(work: Work) -> Customer:
-    """The customer whose record may be changed: known by the caller's number, or found or made earlier in this call."""
-    customer = await who_calls(work)
-    if customer is None:
+    """The customer whose record may be changed. Raises NotOffered where it is nobody, or not clear who."""
+    if work.memory.customer is not None:
+        return work.memory.customer
+    people = await who_calls(work)
+    if not people:
         raise NotOffered(
             "There is no record for this caller yet.", "Save the customer first, or take a message for the staff."
         )
-    return customer
+    if len(people) > 1:
+        raise NotOffered(
+            "Several customers share this number.", "Ask for the name and use find_customer with it first."
+        )
+    return people[0]

@@ -35,6 +35,7 @@ class CallFacts:
 
     call_sid: str
     from_number: str
+    to_number: str
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,12 @@ class ToolDeclaration:
 
 
 class NotValid(Exception):
-    """Arguments are not what they should be. `problems` maps each to what is wrong with it, in words for the model."""
+    """Arguments are not what they should be: what is wrong with each, and what to do, in words for the model."""
 
-    def __init__(self, problems: dict[str, str]) -> None:
-        super().__init__("; ".join(f"{name}: {words}" for name, words in problems.items()))
-        self.problems = problems
+    def __init__(self, problems: Mapping[str, str], hints: Sequence[str]) -> None:
+        self.reason = "; ".join(f"{name}: {words}" for name, words in problems.items())
+        self.hint = " ".join(dict.fromkeys(hints))
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True)
@@ -162,25 +164,30 @@ class Tool:
     def understand(self, args: Mapping[str, Any], here: Here) -> dict[str, Any]:
         """The values meant by the model's arguments; an empty optional one counts as left out. Raises `NotValid`."""
         problems: dict[str, str] = {}
+        hints: list[str] = []
         values: dict[str, Any] = {}
         for parameter in self.parameters:
             said = args.get(parameter.name)
             if said is None or (isinstance(said, str) and not said.strip()):
                 if parameter.required:
-                    problems[parameter.name] = f"missing; it should be: {parameter.description}"
+                    problems[parameter.name] = f"missing. It should be: {parameter.description}"
+                    hints.append("Ask the caller for what is missing, then call again.")
                 continue
             try:
                 values[parameter.name] = parameter.value(said, here)
             except DeskRefusal as error:
-                problems[parameter.name] = f"{error.reason} {error.hint}".strip()
+                problems[parameter.name] = error.reason
+                hints.append(error.hint)
             except (ValidationError, OverflowError):
-                problems[parameter.name] = f"not understood; it should be: {parameter.description}"
+                problems[parameter.name] = f"not understood. It should be: {parameter.description}"
+                hints.append("Correct it, asking the caller if need be, and call again.")
         known = [parameter.name for parameter in self.parameters]
         for name in args:
             if name not in known:
-                problems[str(name)[:40]] = f"no such argument; there are: {', '.join(known) or 'none'}"
+                problems[name[:40]] = "no such argument."
+                hints.append(f"Call again with only: {', '.join(known) or 'no arguments'}.")
         if problems:
-            raise NotValid(problems)
+            raise NotValid(problems, hints)
         return values
 
 

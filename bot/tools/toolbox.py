@@ -342,11 +342,7 @@ def _step_refusal(words: str) -> dict[str, Any]:
 
 
 def _invalid(problems: NotValid) -> dict[str, Any]:
-    return {
-        "error": "Some arguments are not right; nothing was done.",
-        "arguments": problems.problems,
-        "hint": "Ask the caller for what is missing or unclear, then call again.",
-    }
+    return {"error": f"Nothing was done. {problems.reason}", "hint": problems.hint}
 
 
 def _refused(refusal: DeskRefusal, work: Work) -> dict[str, Any]:
