@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sandbox.twilio import sound
 from sandbox.twilio.media import MediaStream, Notice
@@ -68,8 +67,8 @@ class CallRecord:
     streams: list[StreamRecord] = field(default_factory=list)
     errors: list[Notice] = field(default_factory=list)
     announcements: list[tuple[int, str]] = field(default_factory=list)
-    digits: str = ""
-    details: dict[str, Any] = field(default_factory=dict)
+    whispers: list[Verb] = field(default_factory=list)
+    tasks: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def trace(self) -> list[Verb]:

@@ -4,67 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from sandbox.twilio import sound, twiml
+from sandbox.twilio import parties, sound, twiml
 from sandbox.twilio.line import Input
 from sandbox.twilio.media import MediaStream
+from sandbox.twilio.outcome import End, Fetch, Next, Outcome, after
 from sandbox.twilio.record import StreamRecord, new_sid
 from sandbox.twilio.stream import StreamFailed, StreamSocket
 from sandbox.twilio.twiml import TwimlError, Verb
 
 if TYPE_CHECKING:
-    from sandbox.twilio.phone import LiveCall
-
-
-@dataclass(frozen=True)
-class Next:
-    """Go on with the next verb of the document."""
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """Ask `url` for another document, with these fields added."""
-
-    url: str
-    fields: dict[str, str] = field(default_factory=dict)
-    method: str = "POST"
-
-
-@dataclass(frozen=True)
-class Run:
-    """Go on with this document."""
-
-    document: str
-
-
-@dataclass(frozen=True)
-class End:
-    """The call is over; `status` is its final one."""
-
-    reason: str
-    status: str = "completed"
-
-
-Outcome = Next | Fetch | Run | End
-
-
-@dataclass(frozen=True)
-class Callee:
-    """Somebody whom a call can be connected to, and what they do.
-
-    After `rings_ms` they do what `outcome` says (a DialCallStatus: completed means that they answer); they say `says`
-    and hang up after `talks_ms`. Asked by a whisper's `<Gather>`, they press `presses`.
-    """
-
-    outcome: str = "completed"
-    rings_ms: int = 1000
-    talks_ms: int = 2000
-    says: str = "Hello, how can I help you?"
-    presses: str = "1"
+    from sandbox.twilio.call import LiveCall
 
 
 async def execute(call: LiveCall, verb: Verb) -> Outcome:
@@ -117,12 +70,7 @@ async def _hangup(call: LiveCall, verb: Verb) -> Outcome:
 async def _reject(call: LiveCall, verb: Verb) -> Outcome:
     if call.record.answered:
         return End("<Reject> after the answer")
-    return End("<Reject>", "busy" if verb.get("reason") == "busy" else "failed")
-
-
-def _action(verb: Verb, fields: dict[str, str]) -> Outcome:
-    """A verb with an `action` ends with a request to it, one without with the next verb."""
-    return Fetch(verb.get("action"), fields, verb.get("method", "POST")) if verb.get("action") else Next()
+    return End("<Reject>", "busy" if verb.get("reason") == "busy" else "no-answer")
 
 
 # Gather
@@ -185,13 +133,13 @@ async def _connect(call: LiveCall, verb: Verb) -> Outcome:
     stream = twiml.stream_of(verb)
     socket = await _open_stream(call, stream, bidirectional=True)
     if socket is None:
-        return _action(verb, {})
+        return after(verb, {})
     record = call.record.streams[-1]
     call.line.stream = socket
     try:
         end = await asyncio.shield(socket.ended)
         call.notice(end.code, end.text)
-        return _action(verb, {})
+        return after(verb, {})
     finally:
         call.line.stream = None
         await _close_stream(call, stream, socket, record)
@@ -242,6 +190,102 @@ def _tell_stream(call: LiveCall, wanted: twiml.Stream, media: MediaStream, event
     call.notify_later(wanted.status_callback, fields, wanted.status_callback_method)
 
 
+# What runs beside the call
+
+
+async def _start(call: LiveCall, verb: Verb) -> Outcome:
+    for noun in verb.nouns:
+        if noun.name == "Stream":
+            await _start_stream(call, Verb("Start", nouns=(noun,)))
+        elif noun.name == "Recording":
+            call.start_recording(
+                channels=2 if noun.get("channels") == "dual" else 1,
+                track=noun.get("track", "both"),
+                callback=noun.get("recordingStatusCallback"),
+                events=tuple(noun.get("recordingStatusCallbackEvent", "completed").split()),
+            )
+    return Next()
+
+
+async def _start_stream(call: LiveCall, verb: Verb) -> None:
+    wanted = twiml.stream_of(verb)
+    socket = await _open_stream(call, wanted, bidirectional=False)
+    if socket is None:
+        return
+    record = call.record.streams[-1]
+    call.line.taps.append(socket)
+
+    async def until_over() -> None:
+        try:
+            end = await asyncio.shield(socket.ended)
+            call.notice(end.code, end.text)
+        finally:
+            call.line.taps.remove(socket)
+            await _close_stream(call, wanted, socket, record)
+
+    call.side_streams[wanted.name or socket.stream.stream_sid] = asyncio.create_task(until_over())
+
+
+async def _stop(call: LiveCall, verb: Verb) -> Outcome:
+    for noun in verb.nouns:
+        if noun.name == "Stream":
+            task = call.side_streams.pop(noun.get("name"), None)
+            if task is None:
+                raise TwimlError(32650, f"there is no stream named {noun.get('name')!r} to stop")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        elif noun.name == "Recording":
+            for recording in call.recordings.values():
+                if recording.status in ("in-progress", "paused"):
+                    call.change_recording(recording.sid, "stopped")
+    return Next()
+
+
+async def _record(call: LiveCall, verb: Verb) -> Outcome:
+    """`<Record>`: a message; it ends with silence, a key or `maxLength`."""
+    if verb.get("playBeep", "true") == "true":
+        await call.line.play(sound.tone((1000,), 500))
+    call.line.forget_inputs()
+    recording = call.start_recording(
+        source="RecordVerb",
+        track="inbound",
+        callback=verb.get("recordingStatusCallback"),
+        events=tuple(verb.get("recordingStatusCallbackEvent", "completed").split()),
+    )
+    began = len(call.line.said)
+    key = await call.phone.pace.within(verb.number("maxLength", 3600), _until_quiet(call, verb, began))
+    call.change_recording(recording.sid, "stopped")
+    if not sound.segments(bytes(call.line.said[began:])):
+        return Next()  # Twilio: nothing recorded, the next verb follows
+    fields = {
+        "RecordingUrl": recording.callback_fields()["RecordingUrl"],
+        "RecordingSid": recording.sid,
+        "RecordingDuration": str(round(recording.milliseconds / 1000)),
+        "Digits": key or "",
+    }
+    return Fetch(verb.get("action") or call.url, fields, verb.get("method", "POST"))
+
+
+async def _until_quiet(call: LiveCall, verb: Verb, began: int) -> str:
+    """The key that ended the message; empty if it ended with `timeout` seconds of silence."""
+    quiet_bytes = int(verb.number("timeout", 5) * sound.RATE)
+    finish = verb.get("finishOnKey", "1234567890*#")
+    while True:
+        await call.phone.pace.sleep(0.1)
+        while not call.line.inputs.empty():
+            given = call.line.inputs.get_nowait()
+            if given.kind == "key" and given.value in finish:
+                return given.value
+        tail = bytes(call.line.said[max(began, len(call.line.said) - quiet_bytes) :])
+        if len(tail) >= quiet_bytes and not sound.segments(tail):
+            return ""
+
+
+async def _pay(call: LiveCall, verb: Verb) -> Outcome:
+    """`<Pay>`: the outcome is the phone's `payment`; no card data exists here."""
+    return after(verb, dict(call.phone.payment))
+
+
 _VERBS: dict[str, Callable[[LiveCall, Verb], Awaitable[Outcome]]] = {
     "Say": _say,
     "Play": _play,
@@ -251,4 +295,12 @@ _VERBS: dict[str, Callable[[LiveCall, Verb], Awaitable[Outcome]]] = {
     "Hangup": _hangup,
     "Reject": _reject,
     "Connect": _connect,
+    "Start": _start,
+    "Stop": _stop,
+    "Record": _record,
+    "Pay": _pay,
+    "Dial": parties.dial,
+    "Enqueue": parties.enqueue,
+    "Leave": parties.leave,
+    "Refer": parties.refer,
 }
