@@ -1,7 +1,8 @@
 """A tape as a file: the layout of its MCAP container, its reader, and what finishes it after an orderly end or a kill.
 
 The container is MCAP (https://mcap.dev/spec), the parsing of it the ``mcap`` library's. Chunks and index are put
-together here: the library's writer keeps the index of the whole file in memory and cannot undo a failed write. docs/tape.md describes the layout, docs/decisions/0005 why it is so. Everything here blocks.
+together here: the library's writer keeps the index of the whole file in memory and cannot undo a failed write.
+docs/tape.md describes the layout, docs/decisions/0005 why it is so. Everything here blocks.
 """
 
 from __future__ import annotations
