@@ -133,13 +133,13 @@ class MediaStream:
             return [] if self.started is None else [Problem("misplaced", "'connected' after the start")]
         if event == "start":
             return [self._start(message)]
+        if self.started is None:
+            raise _Unusable("misplaced", f"{event[:20]!r} before the start")
+        if message.get("streamSid") != self.started.stream_sid:
+            raise _Unusable("wrong_stream", f"{event[:20]!r} with the streamSid of another stream")
+        order = self._sequence.follow(message)
         if event not in ("media", "dtmf", "mark", "stop"):
             raise _Unusable("unknown_event", f"event {event[:20]!r}")
-        if self.started is None:
-            raise _Unusable("misplaced", f"{event!r} before the start")
-        if message.get("streamSid") != self.started.stream_sid:
-            raise _Unusable("wrong_stream", f"{event!r} with the streamSid of another stream")
-        order = self._sequence.follow(message)
         if event == "media":
             return self._media(message, order)
         problems: list[StreamEvent] = [order] if order else []
