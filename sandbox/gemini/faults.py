@@ -32,7 +32,8 @@ class FaultError(ValueError):
 class Faults:
     """What goes wrong in one session. Turn and utterance numbers count from 1; an empty tuple means never.
 
-    Drops close the socket without a close frame unless `drop_close` says how.
+    Drops close the socket without a close frame unless `drop_close` says how: `drop_after_ms` of the session,
+    `drop_at_bot_ms` of speech sent in it, `drop_at_caller_ms` of one utterance (its closing silence included).
     """
 
     # before the session is up

@@ -104,7 +104,6 @@ class Session:
         self._detector_began_ms = 0.0
         self._audio_ms = 0.0
         self._talking_since_ms: float | None = None
-        self._caller_spoke_ms = 0.0
         self._utterances = 0
         self._activity: bytearray | None = None
         self._pending: list[tuple[str, Literal["audio", "text"]]] = []
@@ -434,7 +433,6 @@ class Session:
             self._turns.interrupt(now)
 
     def _speech_ended(self, audio: bytes, at_ms: float, now: float) -> None:
-        self._caller_spoke_ms += max(0.0, at_ms - (self._talking_since_ms or at_ms))
         self._talking_since_ms = None
         self._turns.user_is_talking = False
         self._utterances += 1
@@ -471,7 +469,7 @@ class Session:
         faults = self._faults
         if faults.drop_at_caller_ms is None or self._talking_since_ms is None:
             return
-        if self._caller_spoke_ms + self._audio_ms - self._talking_since_ms >= faults.drop_at_caller_ms:
+        if self._audio_ms - self._talking_since_ms >= faults.drop_at_caller_ms:
             self.outbox.end(faults.drop_close)
 
     def _consider_answer(self, now: float) -> None:

@@ -41,6 +41,12 @@ def answer(call, response=None, **fields):
     return types.FunctionResponse(id=call.id, name=call.name, response=response or {"ok": True}, **fields)
 
 
+def scheduled(call, scheduling, inside):
+    if inside:
+        return answer(call, {"ok": True, "scheduling": scheduling})
+    return answer(call, scheduling=scheduling)
+
+
 def spoken(messages):
     found = [m.server_content.output_transcription for m in messages if m.server_content]
     return "".join(t.text for t in found if t and t.text)
@@ -74,7 +80,7 @@ async def test_a_blocking_call_holds_the_turn_until_every_id_is_answered(gemini,
         await session.send_tool_response(function_responses=[answer(calls[1], {"b": 2})])
         await asyncio.sleep(0.3)  # 3 s of session time
         frames = server.sessions[0].frames
-        quiet = frames[[i for i, f in enumerate(frames) if "toolCall" in f][0] + 1 :]
+        quiet = frames[next(i for i, f in enumerate(frames) if "toolCall" in f) + 1 :]
         assert quiet == []
         await session.send_tool_response(function_responses=[answer(calls[0], {"a": 1})])
         after = await gemini.turn(session)
@@ -180,11 +186,7 @@ async def test_silent_adds_no_speech(gemini, inside):
         await session.send_realtime_input(text="Look it up")
         (call,), _ = await next_call(session)
         await gemini.turn(session)
-        if inside:
-            response = answer(call, {"ok": True, "scheduling": "SILENT"})
-        else:
-            response = answer(call, scheduling="SILENT")
-        await session.send_tool_response(function_responses=[response])
+        await session.send_tool_response(function_responses=[scheduled(call, "SILENT", inside)])
         await gemini.until(lambda: mind.results)
         await asyncio.sleep(0.2)
         assert server.sessions[0].frames_with("serverContent", "modelTurn") == []
@@ -212,11 +214,7 @@ async def test_interrupt_breaks_off_the_turn(gemini, model, inside):
         await session.send_realtime_input(text="Look it up")
         (call,), _ = await next_call(session)
         await gemini.until(lambda: server.sessions[0].frames_with("serverContent", "modelTurn"))
-        if inside:
-            response = answer(call, {"ok": True, "scheduling": "INTERRUPT"})
-        else:
-            response = answer(call, scheduling="INTERRUPT")
-        await session.send_tool_response(function_responses=[response])
+        await session.send_tool_response(function_responses=[scheduled(call, "INTERRUPT", inside)])
         first, second = await gemini.turn(session), await gemini.turn(session)
     assert [bool(m.server_content.interrupted) for m in first[-2:]] == [True, False]
     assert first[-1].server_content.turn_complete
