@@ -6,10 +6,14 @@ into the microphone. `Conversation` is the caller that follows a list of turns.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import yaml
 
 from sandbox.twilio import sound
 
@@ -202,3 +206,98 @@ class Conversation:
         if self._hellos > self.habits.hellos:
             return Spoken(hang_up=True)
         return self._speak(self._rendered[self.habits.hello], self.habits.hello)
+
+
+class ScriptError(ValueError):
+    """A script cannot be followed; the message names file, line and cure."""
+
+
+def load_script(path: Path) -> Conversation:
+    """The conversation in a YAML file (docs/sandbox-twilio.md has the format). Raises ScriptError, OSError.
+
+    File names in it are relative to it.
+    """
+    try:
+        root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as problem:
+        line = problem.problem_mark.line + 1 if problem.problem_mark else 1
+        raise ScriptError(f"{path}:{line}: not YAML: {problem.problem}") from None
+    return _Script(path).conversation(root)
+
+
+class _Script:
+    """Reads one file; every complaint names a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def conversation(self, root: yaml.Node | None) -> Conversation:
+        """The whole file."""
+        parts = self._mapping(root, "a script", ("turns", "habits"))
+        if "turns" not in parts:
+            raise self._error(root, "there are no turns. Add: turns: [{say: Hello}]")
+        turns = parts["turns"]
+        if not isinstance(turns, yaml.SequenceNode) or not turns.value:
+            raise self._error(turns, "turns must be a list with at least one turn")
+        habits = self._fields(parts["habits"], "habits", Habits) if "habits" in parts else {}
+        return Conversation([self._turn(node) for node in turns.value], Habits(**habits))
+
+    def _turn(self, node: yaml.Node) -> Turn:
+        fields = self._fields(node, "a turn", Turn)
+        deeds = [name for name in _DEEDS if fields.get(name)]
+        if len(deeds) != 1:
+            raise self._error(node, f"a turn needs exactly one of {', '.join(_DEEDS)}; this one has {deeds or 'none'}")
+        strange = sorted(set(fields.get("press", "")) - set(KEYS))
+        if strange:
+            raise self._error(node, f"there are no keys {strange} on a telephone; use 0-9, *, # and A-D")
+        if "play" in fields:
+            fields["play"] = self._path.parent / fields["play"]
+            if not fields["play"].is_file():
+                raise self._error(node, f"{fields['play']} is not a file. Names are relative to the script")
+        return Turn(**fields)
+
+    def _fields(self, node: yaml.Node, what: str, of: type[Turn] | type[Habits]) -> dict[str, Any]:
+        kinds = {each.name: _KINDS[str(each.type)] for each in dataclasses.fields(of)}
+        found = {}
+        for name, value in self._mapping(node, what, tuple(kinds)).items():
+            given = yaml.SafeLoader("").construct_object(value) if isinstance(value, yaml.ScalarNode) else None
+            if kinds[name] is str and isinstance(given, int | float) and not isinstance(given, bool):
+                given = value.value  # press: 12 and say: 5 mean the text
+            if type(given) is not kinds[name] or (kinds[name] is int and given < 0):
+                wanted = {str: "text", int: "a whole number of milliseconds or times", bool: "true or false"}
+                raise self._error(value, f"{name} must be {wanted[kinds[name]]}")
+            found[name] = given
+        return found
+
+    def _mapping(self, node: yaml.Node | None, what: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self._error(node, f"{what} must be a mapping with some of: {', '.join(known)}")
+        for key, _ in node.value:
+            if key.value not in known:
+                near = difflib.get_close_matches(str(key.value), known, 1)
+                hint = f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(known)}."
+                raise self._error(key, f"{what} has no {key.value!r}. {hint}")
+        return {key.value: value for key, value in node.value}
+
+    def _error(self, node: yaml.Node | None, problem: str) -> ScriptError:
+        line = node.start_mark.line + 1 if node is not None else 1
+        return ScriptError(f"{self._path}:{line}: {problem}")
+
+
+KEYS = "0123456789*#ABCD"
+_DEEDS = ("say", "play", "press", "pause_ms", "hang_up")
+_KINDS: dict[str, type] = {"str": str, "str | Path | bytes": str, "int": int, "int | None": int, "bool": bool}
+
+
+def sample_customer() -> Conversation:
+    """The customer of the sample call: wants an appointment, corrects the time once, confirms, says goodbye."""
+    return Conversation(
+        [
+            Turn(say="Hello. I would like to book a cleaning."),
+            Turn(say="Next Tuesday at ten in the morning, please."),
+            Turn(say="No, sorry, make that eleven in the morning."),
+            Turn(say="My name is Anna Fisher."),
+            Turn(say="Yes, please."),
+            Turn(say="No, thank you. Goodbye."),
+        ]
+    )

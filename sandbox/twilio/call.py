@@ -214,17 +214,16 @@ class LiveCall:
     async def _fetch(self, fetch: Fetch) -> Outcome:
         url = urljoin(self.url, fetch.url)
         try:
-            document = await self.webhooks.twiml(
+            document, failed = await self.webhooks.twiml(
                 url, self.webhook_fields() | fetch.fields, method=fetch.method, fallback=self.fallback_url
             )
-        except WebhookFailed as failed:
-            self.notice(failed.code, failed.text)
+        except WebhookFailed as problem:
+            self.notice(problem.code, problem.text)
             await self.answer()
             await self.announce("We are sorry, an application error has occurred. Goodbye.")
-            return End(f"application error {failed.code}", "completed")
-        failed_first = [sent for sent in self.webhooks.log if sent.error]
-        if failed_first and self.webhooks.log[-1].url == self.fallback_url:
-            self.notice(failed_first[-1].code, failed_first[-1].error)
+            return End(f"application error {problem.code}")
+        if failed:
+            self.notice(failed.code, failed.text)
         self.url = url
         return Run(document)
 
@@ -233,7 +232,7 @@ class LiveCall:
             self.interpreter.load(document)
         except TwimlError as problem:
             self.notice(problem.code, problem.text)
-            return End(f"application error {problem.code}", "completed")
+            return End(f"application error {problem.code}")
         return Next()
 
     # What verbs use

@@ -185,11 +185,18 @@ class RemoteExchange:
         self._readers: dict[str, asyncio.Task[None]] = {}
         self._sids: asyncio.Queue[str] = asyncio.Queue()
 
+    async def _connect(self, sid: str) -> ClientConnection:
+        return await connect(
+            self._base + sid, additional_headers=self._headers, proxy=None, max_size=2**28, compression=None
+        )
+
+    async def check(self) -> None:
+        """Raises OSError or a `websockets` exception if the exchange cannot be used."""
+        await (await self._connect("check")).close()
+
     async def add_line(self, call: LiveCall) -> None:
         """See `sandbox.twilio.call.Registry`."""
-        socket = await connect(
-            self._base + call.sid, additional_headers=self._headers, proxy=None, max_size=2**28, compression=None
-        )
+        socket = await self._connect(call.sid)
         self._sockets[call.sid] = socket
         self._readers[call.sid] = asyncio.create_task(self._obey(call, socket))
         await self.line_changed(call)

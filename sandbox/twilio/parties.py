@@ -139,7 +139,7 @@ async def _whisper(call: LiveCall, target: Verb, child: dict[str, str], callee: 
     interpreter = Interpreter()
     while url:
         try:
-            document = await call.webhooks.twiml(urljoin(call.url, url), fields, method=target.get("method", "POST"))
+            document, _ = await call.webhooks.twiml(urljoin(call.url, url), fields, method=target.get("method", "POST"))
         except WebhookFailed as failed:
             call.notice(failed.code, failed.text)
             return False
@@ -258,7 +258,7 @@ async def _wait_in_queue(call: LiveCall, verb: Verb, fields: dict[str, str], cal
     async def wait() -> None:
         while True:
             try:
-                document = await call.webhooks.twiml(
+                document, _ = await call.webhooks.twiml(
                     urljoin(call.url, verb.get("waitUrl")), call.webhook_fields() | fields
                 )
             except WebhookFailed as failed:

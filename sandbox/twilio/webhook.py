@@ -155,7 +155,7 @@ class _Limits:
         )
 
     def again(self, sent: Sent) -> bool:
-        kind = {11205: "ct", 11200: "rt"}.get(sent.code, f"{sent.status // 100}xx")
+        kind = f"{sent.status // 100}xx" if sent.status else {11205: "ct"}.get(sent.code, "rt")
         return sent.error != "" and (kind in self.policy or "all" in self.policy)
 
 
@@ -246,20 +246,23 @@ class Webhooks:
             if answer.status_code >= 400:
                 sent.error, sent.code = f"answered {answer.status_code}", 11200
 
-    async def twiml(self, url: str, fields: Fields, *, method: str = "POST", fallback: str = "") -> str:
+    async def twiml(
+        self, url: str, fields: Fields, *, method: str = "POST", fallback: str = ""
+    ) -> tuple[str, WebhookFailed | None]:
         """Ask for TwiML; if that fails, ask `fallback` with ErrorCode and ErrorUrl added.
 
-        Raises WebhookFailed with the last error if neither answers with TwiML.
+        Returns the document, and what was wrong with the first answer where the fallback gave it. Raises WebhookFailed
+        if there is no usable document.
         """
         sent = await self.request(url, fields, method=method)
-        problem = _usable(sent)
-        if problem and fallback:
-            added = {"ErrorCode": str(problem.code), "ErrorUrl": urldefrag(url).url}
+        failed = _usable(sent)
+        if failed and fallback:
+            added = {"ErrorCode": str(failed.code), "ErrorUrl": urldefrag(url).url}
             sent = await self.request(fallback, {**fields, **added})
-            problem = _usable(sent)
+        problem = _usable(sent)
         if problem:
             raise problem
-        return _document(sent)
+        return _document(sent), failed
 
 
 def _usable(sent: Sent) -> WebhookFailed | None:
