@@ -107,7 +107,7 @@ _MESSAGE_INDEX = struct.Struct("<BQHI")
 
 
 def encode_chunk(records: list[Record]) -> bytes:
-    """One MCAP Chunk with its MessageIndex records: what half a second of a call adds to its file."""
+    """One MCAP Chunk with its MessageIndex records: what one round of writing adds to the file of a call."""
     body = bytearray()
     index: dict[int, list[int]] = {}
     for record in records:

@@ -1,0 +1,1 @@
+"""Judging calls after the fact: ``python -m qa …`` (docs/tape.md)."""
