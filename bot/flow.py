@@ -38,6 +38,7 @@ from bot.flow_checks import references
 from bot.flow_yaml import Document, Problem, nearest, problems_of, schema_of
 from bot.phrases import Phrases, default_phrases
 from bot.steps import Step, Steps
+from bot.tools.briefing import too_long_by
 from bot.tools.registry import DEFAULT_TIMEOUT_SECONDS
 from desk.business import Period
 
@@ -118,6 +119,8 @@ def _periods(value: Any) -> Any:
 _PERIOD_PATTERN = r"^\d{1,2}:\d{2}\s*[-–]\s*\d{1,2}:\d{2}$"
 _PERIOD_SCHEMA = {"type": "string", "pattern": _PERIOD_PATTERN}
 Words = Annotated[str, StringConstraints(min_length=1)]
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Instruction = Annotated[str, StringConstraints(min_length=1, max_length=1200)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Minutes = Annotated[int, Field(ge=0, le=24 * 60, multiple_of=desk.business.CELL_MINUTES)]
 OpenPeriod = Annotated[Period, BeforeValidator(_period)]
@@ -282,7 +285,7 @@ class ToolUse(_Block):
 class StepEntry(_Block):
     """One stretch of the conversation."""
 
-    instruction: Words
+    instruction: Instruction
     """What the model is to do now."""
     allows: tuple[Name, ...] = ()
     """Tools that may run in this step, besides those of `anytime`."""
@@ -310,11 +313,11 @@ class Flow(_Block):
     """One of Gemini's prebuilt voices."""
     models: tuple[Words, ...] = ()
     """Live models for this flow, first choice first; left out, those of GEMINI_MODELS."""
-    persona: Words
+    persona: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
     """Who the assistant is and how it speaks."""
-    greeting: Words
+    greeting: Sentence
     """First words of every call, spoken as written."""
-    notice: Words
+    notice: Sentence
     """Spoken right after the greeting, as written: that it is an automated assistant and that the call is recorded."""
     phrases: Phrases
     """Ready-made sentences for when no model speaks; defaults for en, de, es and fr."""
@@ -412,18 +415,23 @@ def load_flow(path: Path) -> Flow:
             problems += problems_of(error, Flow, document)
         problems += references(document)
     if flow is not None and not problems:
-        problems += _desk_problems(flow, document)
+        problems += _whole_problems(flow, document)
     if flow is None or problems:
         raise FlowProblems(str(path), tuple(dict.fromkeys(sorted(problems))))
     flow._content_hash = hashlib.sha256(content).hexdigest()
     return flow
 
 
-def _desk_problems(flow: Flow, document: Document) -> Iterator[Problem]:
+def _whole_problems(flow: Flow, document: Document) -> Iterator[Problem]:
     try:
-        flow.desk_business()
+        business = flow.desk_business()
     except ValueError as error:
         yield Problem(document.line(("business",), of_key=True), f"`business`: {error}", "Correct it under business.")
+        return
+    if (excess := too_long_by(flow, business)) > 0:
+        line = document.line(("persona",), of_key=True)
+        words = f"persona, services and instructions are {excess} characters too long to be told to the model."
+        yield Problem(line, words, "Shorten persona or the longest instruction; move facts into the business's faq.")
 
 
 def flow_json_schema() -> dict[str, Any]:

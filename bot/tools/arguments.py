@@ -150,7 +150,7 @@ def understand_name(said: str, here: Here) -> str:
 
 
 def same_person(first: str, second: str, likeness: float = 0.75) -> bool:
-    """Whether two names may be one person's: one has all words of the other, spelled at least so much alike (0 to 1)."""
+    """Whether two names may be one person's: one has all words of the other, at least so much alike (0 to 1)."""
     smaller, larger = sorted((_meaning(first), _meaning(second)), key=len)
     return bool(smaller) and all(difflib.get_close_matches(word, larger, 1, likeness) for word in smaller)
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LONGEST = 6000
 """Characters. Every word here costs time and attention at each turn."""
 
+_ADDED_BY_CALL = 1300
+"""Room for coming holidays and for what was done already."""
+
 _RULES = """\
 Rules of this call:
 - This is a phone call: speak in short, plain sentences, at most two at a time. No lists, no symbols, no emoji.
@@ -36,22 +39,33 @@ Rules of this call:
 def briefing(flow: Flow, business: Business, now: datetime, steps: Steps, done: Sequence[str]) -> str:
     """The system instruction, below `LONGEST` characters. `done` tells what was done in this call already."""
     today = now.date()
-    parts = [
-        flow.persona,
+    before = [
         f"You answer the phone of {business.name}. Speak {flow.language}. If the caller speaks another language "
         "that you know, answer in it.",
         f"Now it is {WEEKDAYS[today.weekday()]}, {today:%Y-%m-%d}, {say_time(now)}, in {business.timezone}. "
         "All times are local there.",
         f'You have already said: "{flow.opening}" Do not greet again and do not repeat it.',
-        _business_facts(business, now),
-        _RULES,
     ]
+    after = [_RULES]
     if done:
-        parts.append(
-            "Done in this call already, so do not do it again:\n" + "\n".join(f"- {said}" for said in done[-8:])
+        after.append(
+            "\n- ".join(["Done in this call already, so do not do it again:", *(said[:100] for said in done[-8:])])
         )
-    parts.append(f"Current step: {step_words(steps)}")
-    return _fit(parts)
+    after.append(f"Current step: {step_words(steps)}")
+    for detailed in (True, False):
+        text = "\n\n".join([flow.persona, *before, _business_facts(business, now, detailed), *after])
+        if len(text) < LONGEST:
+            return text
+    return text
+
+
+def too_long_by(flow: Flow, business: Business) -> int:
+    """By how many characters a flow's words leave too little room for what a call adds; 0 or less if they fit."""
+    steps = flow.new_steps()
+    longest = max(flow.steps.values(), key=lambda step: len(step.instruction))
+    before_the_holidays = datetime(2000, 1, 1, tzinfo=business.zone)
+    text = briefing(flow, business, before_the_holidays, steps, ())
+    return len(text) - len(steps.current.instruction) + len(longest.instruction) - (LONGEST - _ADDED_BY_CALL)
 
 
 def step_words(steps: Steps) -> str:
@@ -59,22 +73,14 @@ def step_words(steps: Steps) -> str:
     return f"{steps.current.instruction} Functions for now: {', '.join(steps.allowed) or 'none'}."
 
 
-def _fit(parts: list[str]) -> str:
-    """All parts; where they are too long, the persona, the only part without bounds, is cut."""
-    text = "\n\n".join(parts)
-    if len(text) < LONGEST:
-        return text
-    kept = max(200, len(parts[0]) - (len(text) - LONGEST) - 2)
-    return "\n\n".join([parts[0][:kept] + "…", *parts[1:]])
-
-
-def _business_facts(business: Business, now: datetime) -> str:
+def _business_facts(business: Business, now: datetime, detailed: bool) -> str:
     lines = [f"Address: {business.address}", f"Opening hours: {_week(business)}."]
     if business.phone:
         lines.append(f"Phone: {business.phone}")
     if special := _holidays(business, now):
         lines.append(f"Coming special days: {special}.")
-    lines.append("Services: " + "; ".join(_service(business, service) for service in business.services) + ".")
+    services = [_service(business, service) if detailed else service.name for service in business.services]
+    lines.append(f"Services: {'; '.join(services)}.")
     return "About the business:\n" + "\n".join(lines)
 
 

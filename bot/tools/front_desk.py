@@ -43,11 +43,8 @@ async def take_message(
     return Answer(f"The message is passed on; the staff will call back on {say_phone(number)}.", {"urgent": urgent})
 
 
-@tool(outcomes=("ok",))
+@tool()
 async def end_call(work: Work) -> Answer:
-    """Hang up. Only when the caller has nothing more, or asked to end the call. Say goodbye in the same breath.
-
-    Args:
-    """
+    """Hang up. Only when the caller has nothing more, or asked to end the call. Say goodbye in the same breath."""
     hint = "Say one short goodbye now if you have not yet; the line closes when it has been heard."
     return Answer("The call is about to end.", {"hint": hint}, hang_up=True)

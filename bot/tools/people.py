@@ -6,6 +6,7 @@ with it before anything of its customer is told or changed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bot.errors import NotOffered, NotUnderstood
@@ -29,7 +30,13 @@ async def who_calls(work: Work, phone: str | None = None, name: str | None = Non
         people = await work.at_desk(work.desk.find_customers, number)
     if known is not None and phone in (None, known.phone):
         people = [known, *(person for person in people if person.id != known.id)]
-    return [person for person in people if name is None or same_person(person.name, name)]
+    return people if name is None else _of_name(people, name)
+
+
+def _of_name(people: Sequence[Customer], name: str) -> list[Customer]:
+    """Those who bear a name; those whose name is only spelled alike count where nobody bears it exactly."""
+    exact = [person for person in people if same_person(person.name, name, likeness=1.0)]
+    return exact or [person for person in people if same_person(person.name, name)]
 
 
 async def known_callers(work: Work, phone: str | None = None, name: str | None = None) -> list[Customer]:
@@ -94,8 +101,9 @@ async def find_customer(work: Work, phone: PhoneSaid | None = None, name: NameSa
         hint = "Ask for the caller's name when it is needed; a booking makes a new customer by itself."
         return Answer("No customer is known yet by this number.", {"known": False, "hint": hint}, "unknown")
     customer = people[0]
-    if name is not None or len(people) == 1:
+    if name is not None or len(people) == 1 or customer == work.memory.customer:
         work.memory.customer = customer
+        people = [customer]
     past = [entry for entry in await work.at_desk(work.desk.history, customer.id) if isinstance(entry, Appointment)]
     upcoming: list[Appointment] = await work.at_desk(work.desk.appointments, customer.id)
     visits = [entry for entry in past if entry.status == "booked" and entry.end <= work.here.now]
