@@ -39,9 +39,11 @@ def speech_frames(
 
     3.x bundles words with the audio frame in which they begin; 2.5 sends them in frames of their own, just before.
     """
+    if not pcm and text and transcript:
+        yield SpeechFrame(0.0, server_content(outputTranscription={"text": text}), text=text)
     step = profile.audio_frame_ms * _BYTES_PER_MS
     chunks = [pcm[at : at + step] for at in range(0, len(pcm), step)]
-    words = _spread(text, len(chunks)) if transcript else [""] * len(chunks)
+    words = _spread(text, len(chunks)) if transcript and chunks else [""] * len(chunks)
     sent_ms = 0
     for chunk, said in zip(chunks, words, strict=True):
         offset = sent_ms / 1000 / profile.delivery_factor

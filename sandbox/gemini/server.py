@@ -11,6 +11,7 @@ import random
 import re
 import ssl
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -310,7 +311,8 @@ class _Connection:
         except WebSocketDisconnect as left:
             self._closed(left.code, left.reason)
         except Exception:
-            logger.exception("Gemini stand-in: session {} failed", self._record.number)
+            # Not logger.exception: loguru would print the caller's words, as values of variables.
+            logger.error("Gemini stand-in: session {} failed\n{}", self._record.number, traceback.format_exc())
             await self._end(Close(1011, INTERNAL))
         finally:
             for task in self._tasks:

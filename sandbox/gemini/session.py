@@ -342,6 +342,8 @@ class Session:
     def _text(self, text: object, now: float) -> None:
         if not isinstance(text, str):
             raise invalid()
+        if not text.strip() and self._turns.turn is not None:
+            return  # Pipecat nudges with " " after a clientContent that is being answered already
         if self._settings.interrupts:
             self._turns.interrupt(now)
         self._conversation.add("user", text, text_tokens=text_tokens(text))
