@@ -1,0 +1,330 @@
+"""The way to the Gemini Live API: one client for the whole process, one tapped WebSocket for each session.
+
+google-genai offers no way to plain ``ws://`` and none to see the setup it sends, so the one name through which it opens
+a socket, ``google.genai.live.ws_connect``, is replaced here (docs/decisions/0003, a test watches it). Everything above
+that name is the SDK as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import difflib
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google import genai
+from google.genai import live, types
+from google.genai.live import AsyncSession
+from websockets.asyncio.client import connect as websockets_connect
+
+from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ
+from bot.errors import ModelError
+from bot.gemini_models import classify, profile_of, speaking_config
+from bot.settings import Settings
+
+SETUP_SECONDS = 5.0
+"""A session that is not ready by then counts as failed."""
+SPEAK_SECONDS = 60.0
+PROBE_SECONDS = 20.0
+_UNKNOWN_MODEL_SECONDS = 600.0
+"""So long a model that does not exist is not asked for again while there are others."""
+
+_SOCKET_OPTIONS: dict[str, Any] = {
+    "compression": None,  # audio does not shrink, and deflating costs 30 us a message
+    "open_timeout": 10,
+    "ping_interval": 20,
+    "ping_timeout": 60,  # pongs of the service were seen to take up to 30 s
+    "close_timeout": 0.5,
+    "max_size": 8 * 1024 * 1024,
+}
+
+Tap = Callable[[str, bytes], None]
+"""Gets (``model.in`` or ``model.out``, the frame): the channel of the tape and what was on the wire."""
+
+
+class Socket(Protocol):
+    """What google-genai uses of a WebSocket."""
+
+    async def send(self, message: str) -> None: ...
+
+    async def recv(self, decode: bool | None = None) -> str | bytes: ...
+
+    async def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+
+Connect = Callable[..., AbstractAsyncContextManager[Socket]]
+"""``websockets.connect``, or what a replay puts in its place."""
+
+
+class TappedSocket:
+    """A WebSocket whose frames are also given to a tap: whole, but the caller's audio by reference."""
+
+    def __init__(self, socket: Socket, tap: Tap | None) -> None:
+        self._socket = socket
+        self._tap = tap
+
+    async def send(self, message: str) -> None:
+        """Send a frame of the SDK's."""
+        if self._tap:
+            self._tap("model.in", message.encode())
+        await self._socket.send(message)
+
+    async def send_audio(self, pcm: bytes) -> None:
+        """Send the caller's audio, 16 kHz s16le. The SDK takes 39 us to build this message, this 1 us."""
+        if self._tap:
+            ms = len(pcm) / (2 * MODEL_IN_HZ) * 1000
+            self._tap("model.in", b'{"realtimeInput":{"audio":{"ref":"carrier.in","ms":%g}}}' % ms)
+        data = binascii.b2a_base64(pcm, newline=False).decode()
+        await self._socket.send(
+            f'{{"realtimeInput":{{"audio":{{"data":"{data}","mimeType":"audio/pcm;rate={MODEL_IN_HZ}"}}}}}}'
+        )
+
+    async def recv(self, decode: bool | None = None) -> str | bytes:
+        """The next frame."""
+        data = await self._socket.recv(decode=decode)
+        if self._tap:
+            self._tap("model.out", data.encode() if isinstance(data, str) else data)
+        return data
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the WebSocket."""
+        await self._socket.close(code, reason)
+
+
+@dataclass
+class _Line:
+    """How the session that is being opened in this context reaches its server, and the socket once it is open."""
+
+    connect: Connect
+    plain: bool
+    tap: Tap | None
+    socket: TappedSocket | None = None
+
+
+_line: ContextVar[_Line | None] = ContextVar("gemini line", default=None)
+
+
+@asynccontextmanager
+async def _open_socket(uri: str, **options: Any) -> AsyncIterator[Any]:
+    """In the place of ``google.genai.live.ws_connect``; a session that is not ours is opened as ever."""
+    line = _line.get()
+    if line is None:
+        async with websockets_connect(uri, **options) as socket:
+            yield socket
+        return
+    options |= _SOCKET_OPTIONS
+    if line.plain:
+        # With a key google-genai turns every base URL into wss:// and brings an SSL context.
+        uri = uri.replace("wss://", "ws://", 1)
+        options |= {"ssl": None, "proxy": None}
+    async with line.connect(uri, **options) as opened:
+        line.socket = TappedSocket(opened, line.tap)
+        yield line.socket
+
+
+live.ws_connect = _open_socket  # type: ignore[attr-defined, assignment]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An open Live session: the SDK's for all that is rare, the socket for the caller's audio."""
+
+    session: AsyncSession
+    socket: TappedSocket
+    model: str
+
+
+@dataclass(frozen=True)
+class SpokenClip:
+    """Words read aloud: 24 kHz mono s16le, and what the model says it said."""
+
+    pcm24k: bytes
+    transcript: str
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """How fast a model is from here: until the session is ready, and from a question to the first audio."""
+
+    setup_ms: float
+    first_audio_ms: float
+
+
+class GeminiClients:
+    """One client for all sessions of the process: making one takes 110 ms of CPU, so `open` does it in a thread.
+
+    `connect` opens WebSockets; a replay gives its own.
+    """
+
+    def __init__(self, settings: Settings, connect: Connect = websockets_connect) -> None:
+        self._key = settings.google_api_key.get_secret_value() if settings.google_api_key else ""
+        self._base_url = settings.gemini_base_url
+        self._models = settings.gemini_models
+        self._connect = connect
+        self._client: genai.Client | None = None
+        self._unknown: dict[str, float] = {}
+        self._sessions = 0
+
+    async def open(self) -> None:
+        """Make the client, without holding the event loop. Opens no connection."""
+        if self._client is None:
+            self._client = await asyncio.to_thread(self._make_client)
+
+    def _make_client(self) -> genai.Client:
+        return genai.Client(api_key=self._key or "none", http_options=types.HttpOptions(base_url=self._base_url))
+
+    @property
+    def client(self) -> genai.Client:
+        """The shared client."""
+        assert self._client is not None, "open the clients first"
+        return self._client
+
+    def preferred(self, models: Sequence[str]) -> list[str]:
+        """`models` in the order to try them: those that did not exist a moment ago come last."""
+        now = asyncio.get_running_loop().time()
+        self._unknown = {model: until for model, until in self._unknown.items() if until > now}
+        return sorted(models, key=lambda model: model in self._unknown)
+
+    def spread(self) -> float:
+        """A number in [0, 1), far from the last ones: calls that lose their sessions together return one by one."""
+        self._sessions += 1
+        return self._sessions * 0.6180339887 % 1.0
+
+    @asynccontextmanager
+    async def connect(
+        self, model: str, config: types.LiveConnectConfig, tap: Tap | None = None
+    ) -> AsyncIterator[Connection]:
+        """Open a Live session; it is ready when this is entered, within `SETUP_SECONDS`.
+
+        Raises `bot.errors.ModelError`.
+        """
+        line = _Line(self._connect, bool(self._base_url and self._base_url.startswith("http://")), tap)
+        opening = self.client.aio.live.connect(model=model, config=config)
+        token = _line.set(line)
+        try:
+            async with asyncio.timeout(SETUP_SECONDS):
+                session = await opening.__aenter__()
+        except Exception as error:
+            raise self._refused(model, error) from error
+        finally:
+            _line.reset(token)
+        try:
+            if session.setup_complete is None or line.socket is None:
+                raise ModelError("rejected_setup", "The first frame of the service was no setupComplete.", "")
+            yield Connection(session, line.socket, model)
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    def _refused(self, model: str, error: Exception) -> ModelError:
+        failure = classify(error)
+        if failure.kind == "unknown_model":
+            self._unknown[model] = asyncio.get_running_loop().time() + _UNKNOWN_MODEL_SECONDS
+        return failure
+
+    async def speak(self, text: str, voice: str, language: str) -> bytes:
+        """`text` read aloud by the first model that does: 24 kHz mono s16le.
+
+        Raises `bot.errors.ModelError` of the last model where none does.
+        """
+        failure: ModelError | None = None
+        for model in self.preferred(self._models):
+            try:
+                return (await speak_once(self, model, text, voice, language)).pcm24k
+            except ModelError as error:
+                failure = error
+        assert failure is not None, "the settings name at least one model"
+        raise failure
+
+
+# -- words without a call ---------------------------------------------------------------------------------------------
+
+_READ_ALOUD = (
+    "You are a voice that reads aloud. The user gives you words between quotation marks. Say these words, all of them, "
+    "word for word, in the language they are written in, friendly and clearly, and nothing else: no answer, no comment."
+)
+_ALIKE = 0.85
+_PHRASE = 16
+"""Letters: "this call is recorded" has 18."""
+
+
+async def speak_once(clients: GeminiClients, model: str, text: str, voice: str, language: str) -> SpokenClip:
+    """Have `model` read `text` aloud, word for word, in a session of its own.
+
+    What it says it said is compared with `text`, because a notice that the law asks for must not be improvised.
+    Raises `bot.errors.ModelError`.
+    """
+    config = speaking_config(profile_of(model), voice, language, _READ_ALOUD)
+    try:
+        async with asyncio.timeout(SPEAK_SECONDS), clients.connect(model, config) as connection:
+            await connection.session.send_realtime_input(text=f'Say exactly: "{text}"')
+            clip = await _first_turn(connection.session)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise classify(error) from error
+    if not clip.pcm24k:
+        raise ModelError("internal", f"{model} said nothing when it was asked to read words aloud.", "Try again.")
+    if not is_word_for_word(text, clip.transcript):
+        raise ModelError("internal", f"{model} said other words than those it was asked to read aloud.", "Try again.")
+    return clip
+
+
+async def probe(clients: GeminiClients, model: str) -> ProbeResult:
+    """Open a session and have a word spoken, timed. Raises `bot.errors.ModelError`."""
+    loop = asyncio.get_running_loop()
+    config = speaking_config(profile_of(model), "Aoede", "en-US", _READ_ALOUD)
+    began = loop.time()
+    try:
+        async with asyncio.timeout(PROBE_SECONDS), clients.connect(model, config) as connection:
+            ready = loop.time()
+            await connection.session.send_realtime_input(text='Say exactly: "Hello."')
+            async for message in connection.session.receive():
+                if audio_of(message):
+                    return ProbeResult((ready - began) * 1000, (loop.time() - ready) * 1000)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise classify(error) from error
+    raise ModelError("internal", f"{model} opens sessions but does not speak.", "Try another model.")
+
+
+async def _first_turn(session: AsyncSession) -> SpokenClip:
+    pcm, words = bytearray(), ""
+    async for message in session.receive():
+        pcm += audio_of(message)
+        content = message.server_content
+        if content and content.output_transcription:
+            words += content.output_transcription.text or ""
+        if content and (content.generation_complete or content.turn_complete):
+            break
+    return SpokenClip(bytes(pcm), " ".join(words.split()))
+
+
+def audio_of(message: types.LiveServerMessage) -> bytes:
+    """All audio of a message, 24 kHz mono s16le; a thought may stand before it in the same message."""
+    turn = message.server_content.model_turn if message.server_content else None
+    return b"".join(
+        part.inline_data.data
+        for part in (turn.parts if turn else None) or ()
+        if part.inline_data and part.inline_data.data and _is_speech(part.inline_data.mime_type)
+    )
+
+
+def _is_speech(mime_type: str | None) -> bool:
+    return (mime_type or "").replace(" ", "") in ("audio/pcm", f"audio/pcm;rate={MODEL_OUT_HZ}")
+
+
+def is_word_for_word(asked: str, said: str) -> bool:
+    """Whether a transcript is of these words: small slips of the recogniser are allowed, a lost or added phrase is not.
+
+    Compared by letters, so that it does not matter where the recogniser puts its spaces.
+    """
+    ours, theirs = (re.sub(r"[\W_]+", "", words.casefold()) for words in (asked, said))
+    matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
+    longest = max((abs((i2 - i1) - (j2 - j1)) for _, i1, i2, j1, j2 in matcher.get_opcodes()), default=0)
+    return matcher.ratio() >= _ALIKE and longest < _PHRASE

@@ -1,0 +1,196 @@
+"""What a call's session must not forget when its connection breaks: the caller's audio, words and the conversation.
+
+Pure: fed facts and moments, gives text and audio. The session to Gemini (bot/gemini.py) is the thin shell around it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from bot.audio import MODEL_IN_HZ
+
+Role = Literal["user", "model"]
+
+_BYTES_PER_SECOND = 2 * MODEL_IN_HZ
+
+
+class CallerAudio:
+    """The caller's audio (16 kHz s16le) that the model has not understood yet, at most `KEPT_S` of it.
+
+    What was sent and not yet answered would be lost with the connection: Gemini's resumption handle stands for a state
+    before it. So it is kept, and `lost` puts it back in front of what waits.
+    """
+
+    KEPT_S = 10.0
+
+    def __init__(self) -> None:
+        self._most = int(self.KEPT_S * _BYTES_PER_SECOND)
+        self._waiting = bytearray()
+        self._sent = bytearray()
+
+    @property
+    def waiting_ms(self) -> float:
+        """How much has to be sent before live audio may follow."""
+        return len(self._waiting) / _BYTES_PER_SECOND * 1000
+
+    def wait(self, pcm: bytes) -> int:
+        """Keep audio that cannot be sent now. Gives how many bytes of the oldest were dropped for it."""
+        self._waiting += pcm
+        return _cut(self._waiting, self._most)
+
+    def take(self, seconds: float = 1.0) -> bytes:
+        """The next audio to send, oldest first; empty when nothing waits."""
+        size = int(seconds * _BYTES_PER_SECOND)
+        piece = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        return piece
+
+    def sent(self, pcm: bytes) -> None:
+        """Audio went out."""
+        self._sent += pcm
+        _cut(self._sent, self._most)
+
+    def understood(self) -> None:
+        """The model has answered or transcribed what was sent."""
+        self._sent.clear()
+
+    def lost(self) -> None:
+        """The connection is gone, and with it what it had not understood."""
+        self._waiting[:0] = self._sent
+        self._sent.clear()
+        _cut(self._waiting, self._most)
+
+
+def _cut(audio: bytearray, most: int) -> int:
+    surplus = max(0, len(audio) - most)
+    del audio[:surplus]
+    return surplus
+
+
+class CallerWords:
+    """Joins the pieces of the caller's transcript to whole utterances.
+
+    2.5 transcribes token by token (" Hello", ","), 3.x by whole utterances, sometimes twice after a stall.
+    """
+
+    SAME_AGAIN_S = 1.5
+
+    def __init__(self) -> None:
+        self._pieces = ""
+        self._last = ("", float("-inf"))
+
+    def add(self, piece: str) -> None:
+        """A piece as the model sent it, with its own spaces."""
+        words = " ".join(piece.split())
+        is_same_again = " " in words and words == " ".join(self._pieces.split())
+        self._pieces += "" if is_same_again else piece
+
+    def take(self, now_s: float) -> str:
+        """The utterance so far; empty where nothing was said, or the same was told a moment ago."""
+        words = " ".join(self._pieces.split())
+        self._pieces = ""
+        last, when_s = self._last
+        if not words or (words == last and now_s - when_s < self.SAME_AGAIN_S):
+            return ""
+        self._last = (words, now_s)
+        return words
+
+
+class Conversation:
+    """What was said and done, as far as the model may have to be told again. Words and results of one call."""
+
+    MOST_TURNS = 80
+
+    def __init__(self) -> None:
+        self._turns: deque[tuple[Role, str]] = deque(maxlen=self.MOST_TURNS)
+        self._unsaved: deque[tuple[Role, str]] = deque(maxlen=self.MOST_TURNS)
+        self._speech = ""
+        self._late: list[str] = []
+        self.owed = False
+        """Whether the caller waits for words of the model."""
+
+    @property
+    def turns(self) -> list[tuple[Role, str]]:
+        """The conversation so far, oldest first."""
+        return list(self._turns)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the state that the model can come back to holds everything."""
+        return not self._unsaved
+
+    def caller_said(self, words: str) -> None:
+        """An utterance of the caller is whole."""
+        self._add("user", words)
+
+    def bot_says(self, words: str) -> None:
+        """A piece of what the model says now."""
+        self._speech += words
+
+    def bot_done(self, *, interrupted: bool) -> None:
+        """The model has ended its turn, or was cut."""
+        speech, self._speech = " ".join(self._speech.split()), ""
+        if speech:
+            self._add("model", f"{speech} [interrupted]" if interrupted else speech)
+
+    def tool_done(self, name: str, result: Mapping[str, Any]) -> None:
+        """The model was given the result of a function."""
+        self._add("model", f"[Called {name}; it returned {_json(result)}]")
+        self.owed = True
+
+    def tool_done_late(self, name: str, result: Mapping[str, Any]) -> None:
+        """A function ended after the model had stopped waiting for it: it must be told."""
+        self._late.append(f"{name} has finished meanwhile and returned {_json(result)}")
+
+    def saved(self) -> None:
+        """The model has a state to come back to that holds everything so far."""
+        self._unsaved.clear()
+
+    def news(self) -> str:
+        """What the model must be told now, as one note; empty if nothing. Told once."""
+        late, self._late = self._late, []
+        if not late:
+            return ""
+        for words in late:
+            self._add("model", f"[{words}]")
+        self.owed = True
+        return note(". ".join(late))
+
+    def recap(self, *, resumed: bool) -> str:
+        """What the model must be told after its connection was renewed; empty if it knows all and nobody waits.
+
+        `resumed`: it was given back the state of `saved`; otherwise it was given the whole conversation.
+        """
+        missing = list(self._unsaved) if resumed else []
+        unfinished = " ".join(self._speech.split())
+        self._speech = ""
+        if not (missing or unfinished or self.owed or self._late):
+            return ""
+        told = ["The connection was renewed"]
+        if missing:
+            said = "; ".join(f"{'caller' if role == 'user' else 'you'}: {words}" for role, words in missing)
+            told.append(f"This was said since then: {said}")
+        if unfinished:
+            told.append(f"You were cut off while saying: {unfinished}")
+            self._add("model", f"{unfinished} [interrupted]")
+        told += self._late
+        self._late = []
+        told.append("Carry on from here in a few words, without greeting again")
+        self.owed = True
+        return note(". ".join(told))
+
+    def _add(self, role: Role, words: str) -> None:
+        self._turns.append((role, words))
+        self._unsaved.append((role, words))
+
+
+def note(words: str) -> str:
+    """Words for the model that nobody said aloud."""
+    return f"[Note: {words}.]"
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, default=str)

@@ -1,0 +1,102 @@
+"""What goes up to the model: sent while there is a session, kept in order while there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from google.genai import types
+from loguru import logger
+
+from bot.gemini_client import Connection
+from bot.gemini_memory import CallerAudio
+
+
+class Uplink:
+    """The sending side of one call's session, over one connection after another.
+
+    Nothing here raises: a connection that takes nothing is broken, which its reader finds out by itself, and what it
+    did not take is kept. `on_dropped` is told once per gap when it lasts longer than `CallerAudio.KEPT_S`.
+    """
+
+    def __init__(self, on_dropped: Callable[[], None]) -> None:
+        self._on_dropped = on_dropped
+        self._connection: Connection | None = None
+        self._audio = CallerAudio()
+        self._texts: list[str] = []
+        self._flows = False
+        self._dropped = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session."""
+        return self._connection is not None
+
+    async def open(self, connection: Connection, first: str) -> None:
+        """There is a session: it gets `first` (if any), then the texts that waited."""
+        self._connection = connection
+        texts, self._texts = [first, *self._texts] if first else self._texts, []
+        for text in texts:
+            await self.text(text)
+
+    def lost(self) -> None:
+        """The session is gone, and with it the audio that it had not understood yet."""
+        self._connection = None
+        self._flows = self._dropped = False
+        self._audio.lost()
+
+    async def text(self, words: str) -> None:
+        """Words for the model (``realtimeInput.text``)."""
+        connection = self._connection
+        if connection is None or not await _sent(connection.session.send_realtime_input(text=words)):
+            self._texts.append(words)
+
+    async def history(self, connection: Connection, turns: list[tuple[Literal["user", "model"], str]]) -> None:
+        """A conversation that the model did not have, oldest first; before anything else."""
+        contents = [types.Content(role=role, parts=[types.Part(text=words)]) for role, words in turns]
+        await connection.session.send_client_content(turns=[*contents], turn_complete=True)
+
+    async def answer(self, response: types.FunctionResponse) -> bool:
+        """The answer to a function call. Whether it was sent: on another connection it means nothing."""
+        connection = self._connection
+        return connection is not None and await _sent(
+            connection.session.send_tool_response(function_responses=response)
+        )
+
+    async def audio(self, pcm: bytes) -> None:
+        """The caller's audio, 16 kHz s16le."""
+        if self._connection and self._flows:
+            # What it does not take comes back in its place when the connection is found to be lost.
+            self._audio.sent(pcm)
+            self._flows = await _sent(self._connection.socket.send_audio(pcm))
+            return
+        if self._audio.wait(pcm) and not self._dropped:
+            self._dropped = True
+            self._on_dropped()
+
+    def understood(self) -> None:
+        """The audio sent so far is needed no more: the model has answered or transcribed it."""
+        self._audio.understood()
+
+    def hold_audio(self) -> None:
+        """Keep the caller's audio for now."""
+        self._flows = False
+
+    async def let_audio_flow(self) -> None:
+        """Send the audio that waits, oldest first; what comes meanwhile waits behind it."""
+        if self._connection is None:
+            return
+        while piece := self._audio.take():
+            self._audio.sent(piece)
+            if not await _sent(self._connection.socket.send_audio(piece)):
+                return
+        self._flows = True
+
+
+async def _sent(sending: Awaitable[None]) -> bool:
+    try:
+        await sending
+    except Exception as error:
+        logger.debug("The Gemini connection takes nothing: {}", type(error).__name__)
+        return False
+    return True

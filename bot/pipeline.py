@@ -1,0 +1,143 @@
+"""The pipeline of one call, read from top to bottom: carrier -> Gemini Live -> carrier.
+
+It is started when the webhook arrives, before there is a media stream, so that the model connects early. Rates are
+fixed: 16 kHz up, 24 kHz down; the serializer converts to and from the line's mu-law, and nothing is resampled between.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pipecat.frames.frames import (
+    BotStoppedSpeakingFrame,
+    Frame,
+    InterruptionFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
+from pipecat.workers.runner import WorkerRunner
+from starlette.websockets import WebSocket
+
+from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ
+from bot.carriers.media_socket import MediaSerializer, MediaSocket, end_of_turn
+from bot.gemini import GeminiSession
+
+CHUNK_10MS = 2
+"""Audio goes out in messages of 20 ms. Pipecat keeps two of them ahead of real time: so much waits at the carrier."""
+_CLIP_PIECE_MS = 200
+
+
+def build_pipeline(media: MediaSocket, serializer: MediaSerializer, gemini: GeminiSession) -> PipelineWorker:
+    """The call's pipeline, not running yet."""
+    transport = FastAPIWebsocketTransport(
+        cast(WebSocket, media),
+        FastAPIWebsocketParams(
+            audio_in_enabled=True,
+            audio_out_enabled=True,
+            audio_out_10ms_chunks=CHUNK_10MS,
+            audio_out_end_silence_secs=0,
+            allowed_origins=[],
+            serializer=serializer,
+        ),
+    )
+    return PipelineWorker(
+        Pipeline(
+            [
+                transport.input(),
+                gemini,
+                BotVoice(),
+                transport.output(),
+                SpokenWords(gemini),
+            ]
+        ),
+        params=PipelineParams(audio_in_sample_rate=MODEL_IN_HZ, audio_out_sample_rate=MODEL_OUT_HZ),
+        # No context aggregators: the conversation is kept by the model and by bot/gemini_memory.py. No RTVI, no
+        # observers, no idle timer: nobody listens to them, and the call has timers of its own.
+        enable_rtvi=False,
+        enable_turn_tracking=False,
+        idle_timeout_secs=None,
+    )
+
+
+async def run_pipeline(worker: PipelineWorker) -> None:
+    """Run a call's pipeline to its end. A runner of its own, so that no call can take another one down."""
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    await runner.run()
+
+
+async def play_clip(worker: PipelineWorker, pcm24k: bytes) -> None:
+    """Say ready-made words (24 kHz mono s16le). They are heard to their end, whatever the caller does."""
+    size = 2 * MODEL_OUT_HZ * _CLIP_PIECE_MS // 1000
+    pieces = [pcm24k[i : i + size] for i in range(0, len(pcm24k), size)]
+    frames: list[Frame] = [TTSStartedFrame()]
+    frames += [TTSAudioRawFrame(audio=piece, sample_rate=MODEL_OUT_HZ, num_channels=1) for piece in pieces]
+    frames.append(TTSStoppedFrame())
+    for frame in frames:
+        frame.interruptible = False
+        await worker.queue_frame(frame)
+
+
+class BotVoice(FrameProcessor):
+    """Marks where a turn of the bot ends, and guards ready-made words against the model.
+
+    A clip carries what must be said by law. While one plays, what the model says waits behind it, and an interruption
+    drops only that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(enable_direct_mode=True)
+        self._clip_plays = False
+        self._held: list[Frame] = []
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Downstream what is to be heard, upstream what was."""
+        await super().process_frame(frame, direction)
+        if direction is FrameDirection.UPSTREAM:
+            await self.push_frame(frame, direction)
+            if isinstance(frame, BotStoppedSpeakingFrame) and self._clip_plays:
+                await self._clip_is_over()
+        elif self._clip_plays and isinstance(frame, InterruptionFrame):
+            self._held.clear()
+        elif self._clip_plays and frame.interruptible and isinstance(frame, _SPEECH):
+            self._held.append(frame)
+        else:
+            self._clip_plays |= isinstance(frame, TTSStartedFrame) and not frame.interruptible
+            await self._pass_on(frame)
+
+    async def _pass_on(self, frame: Frame) -> None:
+        await self.push_frame(frame)
+        if isinstance(frame, TTSStoppedFrame):
+            mark = end_of_turn()
+            mark.interruptible = frame.interruptible
+            await self.push_frame(mark)
+
+    async def _clip_is_over(self) -> None:
+        self._clip_plays = False
+        held, self._held = self._held, []
+        for frame in held:
+            await self._pass_on(frame)
+
+
+_SPEECH = (TTSStartedFrame, TTSAudioRawFrame, TTSTextFrame, TTSStoppedFrame)
+
+
+class SpokenWords(FrameProcessor):
+    """Behind the output, where words arrive in their place between the audio that was sent, or not at all."""
+
+    def __init__(self, gemini: GeminiSession) -> None:
+        super().__init__(enable_direct_mode=True)
+        self._gemini = gemini
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Tell the words."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, TTSTextFrame):
+            self._gemini.words_spoken(frame.text)
+        await self.push_frame(frame, direction)
