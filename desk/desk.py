@@ -6,7 +6,8 @@ at once or after a crash, does nothing and returns the first result. A refused w
 used again. Refusals are `bot.errors.DeskRefusal`, in words that a model can act on.
 
 That nobody's time is given away twice is decided by the database alone: an appointment occupies cells of five minutes
-whose primary key is (business, staff, cell). See docs/decisions/0006.
+whose primary key is (business, staff, cell). See docs/decisions/0006. Every write takes its locks in one order, so that
+no two can wait for each other: key, appointment, customer, new cells in ascending order, then the old cells.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ class Desk:
             service, staff = bookings.who_gives(self.business, row.service_id, staff_id)
             same_first = tuple(sorted(staff, key=lambda person: person.id != row.staff_id))
             wish = Wish(service, same_first, calendar.to_instant(start, self.business.zone))
-            self._or_nearby(session, wish, now, lambda: bookings.move(session, self.business, row, wish, now))
             people.touch(session, self.business, row.customer_id, now)
+            self._or_nearby(session, wish, now, lambda: bookings.move(session, self.business, row, wish, now))
             return bookings.to_result(row, self.business)
 
         return self._once("reschedule", key, Appointment, work)
@@ -163,8 +164,8 @@ class Desk:
             if row.status == "cancelled":
                 return bookings.to_result(row, self.business, already_cancelled=True)
             bookings.refuse_over(self.business, row, now)
-            bookings.cancel(session, row, people.clean(reason), now)
             people.touch(session, self.business, row.customer_id, now)
+            bookings.cancel(session, row, people.clean(reason), now)
             return bookings.to_result(row, self.business)
 
         return self._once("cancel", key, Appointment, work)
