@@ -130,8 +130,10 @@ class GeminiStandIn:
         self._chance = random.Random(seed)
         self._gate = Gatekeeper(None if api_keys is None else frozenset(api_keys), self._chance)
         self._refuse_keys_at_upgrade = refuse_keys_at_upgrade
-        self._voice = voice or _default_voice()
-        self._ear = ear or _default_ear()
+        if voice is None or ear is None:
+            default_voice, default_ear = _default_voice_and_ear()
+            voice, ear = voice or default_voice, ear or default_ear
+        self._voice, self._ear = voice, ear
         self._parts = Parts(
             profiles=tuple(profiles),
             make_mind=mind_factory or _default_mind,
@@ -427,22 +429,25 @@ def _forget(_audio: bytes) -> None:
     """For a stand-in that keeps no audio."""
 
 
+# Imported late: a test that brings its own voice and ear needs neither wheel.
+
+
 def _default_mind() -> Mind:
     from sandbox.mind import SchemaMind
 
     return SchemaMind()
 
 
-def _default_voice() -> SpeaksText:
-    from sandbox.voice import Voice
-
-    return Voice()
-
-
-def _default_ear() -> HearsSpeech:
-    from sandbox.ear import Ear
-
-    return Ear()
+def _default_voice_and_ear() -> tuple[SpeaksText, HearsSpeech]:
+    try:
+        from sandbox.ear import Ear
+        from sandbox.voice import Voice
+    except ImportError as missing:
+        raise RuntimeError(
+            f"The Gemini stand-in needs the package {missing.name!r} to hear and to speak. "
+            "It is in the dependency group 'sandbox': uv sync --group sandbox"
+        ) from missing
+    return Voice(), Ear()
 
 
 def _default_detector(silence_ms: int, prefix_padding_ms: int) -> Detector:
