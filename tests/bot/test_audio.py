@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import warnings
 import wave
 from pathlib import Path
@@ -117,6 +120,30 @@ def test_no_order_of_summation_can_change_a_sum() -> None:
     """The largest sum there can be is an exact integer in float64, so every partial sum is."""
     for taps in (low_pass(65, 16_000, 2), low_pass(97, 24_000, 1)):
         assert int(np.abs(taps).sum()) * 32_768 < 2**53
+
+
+FINGERPRINT = """
+import hashlib, numpy as np
+from bot.audio import Downsampler, Upsampler
+random = np.random.default_rng(5)
+up = Upsampler().feed(random.integers(0, 256, 80_000).astype("u1").tobytes())
+down = Downsampler().feed(random.integers(-32_768, 32_768, 240_000).astype("<i2").tobytes())
+print(hashlib.sha256(up).hexdigest()[:16], hashlib.sha256(down).hexdigest()[:16])
+"""
+
+
+@pytest.mark.parametrize("kernel", ["Prescott", "Nehalem", "Haswell"])
+def test_every_processor_gives_the_same_bytes(kernel: str) -> None:
+    """OpenBLAS is made to take the kernels of other processors; where numpy has another BLAS this proves that one."""
+    done = subprocess.run(
+        [sys.executable, "-c", FINGERPRINT],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OPENBLAS_CORETYPE": kernel},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["95a341016934c447", "5cda6014f8f5a27c"]
 
 
 def test_each_packet_gives_its_audio_at_once() -> None:
