@@ -105,7 +105,8 @@ def _period(value: Any) -> Any:
         raise _wrong(f"{value!r} is not a stretch of time.", "Write it as 8:30-17:00, in 24 hours; `closed` for none.")
     opens_h, opens_m, closes_h, closes_m = map(int, match.groups())
     try:
-        return time(opens_h, opens_m), time(closes_h % 24, closes_m)
+        midnight = (closes_h, closes_m) == (24, 0)
+        return time(opens_h, opens_m), time() if midnight else time(closes_h, closes_m)
     except ValueError:
         raise _wrong(f"{value!r} has a time that no clock shows.", "Use 0:00 to 24:00, as in 8:30-17:00.") from None
 
