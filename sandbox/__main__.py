@@ -64,7 +64,7 @@ async def _serve(args: argparse.Namespace) -> int:
 def _gemini(port: int) -> GeminiStandIn:
     from sandbox.gemini.server import GeminiStandIn
 
-    return GeminiStandIn(port=port, keep_frames=False)
+    return GeminiStandIn(port=port, record=False)
 
 
 def _serve_gemini(options: list[str]) -> int:

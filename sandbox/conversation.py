@@ -260,10 +260,10 @@ class _Script:
         kinds = {each.name: _KINDS[str(each.type)] for each in dataclasses.fields(of)}
         found = {}
         for name, value in self._mapping(node, what, tuple(kinds)).items():
-            given = yaml.SafeLoader("").construct_object(value) if isinstance(value, yaml.ScalarNode) else None
+            given: Any = yaml.SafeLoader("").construct_object(value) if isinstance(value, yaml.ScalarNode) else None
             if kinds[name] is str and isinstance(given, int | float) and not isinstance(given, bool):
                 given = value.value  # press: 12 and say: 5 mean the text
-            if type(given) is not kinds[name] or (kinds[name] is int and given < 0):
+            if type(given) is not kinds[name] or (isinstance(given, int) and given < 0):
                 wanted = {str: "text", int: "a whole number of milliseconds or times", bool: "true or false"}
                 raise self._error(value, f"{name} must be {wanted[kinds[name]]}")
             found[name] = given

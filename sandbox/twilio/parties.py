@@ -244,7 +244,7 @@ async def enqueue(call: LiveCall, verb: Verb) -> Outcome:
         await _wait_in_queue(call, verb, waiting | {"CurrentQueueSize": "1", "MaxQueueSize": "100"}, callee)
     else:
         await _hear_ringing(call, callee.rings_ms)
-    waited = {"QueueSid": queue_sid, "QueueTime": str((call.line.now_ms - started) // 1000)}
+    waited = {"QueueSid": queue_sid, "QueueTime": str(round((call.line.now_ms - started) / 1000))}
     if callee.outcome == "completed":
         await _talk(call, callee, 14400)
         return after(verb, waited | {"QueueResult": "bridged"})

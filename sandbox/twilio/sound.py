@@ -103,7 +103,8 @@ def segments(mulaw: bytes, *, join_ms: int = 300, least_ms: int = 40) -> list[Se
         if end - start < least_ms * RATE // 1000:
             continue
         audible = np.flatnonzero(np.abs(decode(mulaw[start:end]).astype(np.int32)) > _AUDIBLE)
-        found.append(Segment((start + audible[0]) * 1000 / RATE, (start + audible[-1] + 1) * 1000 / RATE))
+        first, last = int(audible[0]), int(audible[-1])
+        found.append(Segment((start + first) * 1000 / RATE, (start + last + 1) * 1000 / RATE))
     return found
 
 
@@ -127,7 +128,7 @@ def load(source: Path | bytes) -> bytes:
     Reads what libsndfile reads: WAV (also mu-law and A-law ones), AIFF, FLAC, OGG, MP3.
     Raises ValueError naming the file if it cannot be read.
     """
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     name = "the audio" if isinstance(source, bytes) else str(source)
     try:
