@@ -1,6 +1,7 @@
 """Full text search over the business's answers: SQLite FTS5 or Postgres text search, stemmed as English.
 
-An entry matches if it has any of the caller's words that carry meaning; a match in the question counts for more.
+An entry matches if it has any of the caller's words that carry meaning, or a longer word that begins with one of them
+("child" finds "children", which the stemmers do not); a match in the question counts for more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from desk.database import insert_if_new
 from desk.models import FaqRow
 
 _MOST_WORDS = 32
+_SHORTEST_STEM = 4
 _WORD = re.compile(r"[^\W_]+")
 
 # Words of a question that say nothing about its subject. Without this list "do you sell bicycles" finds every "do you".
@@ -62,7 +64,10 @@ def search(session: Session, business_id: str, words: str, limit: int) -> list[F
     if not terms:
         return []
     on_sqlite = session.get_bind().dialect.name == "sqlite"
-    query = " OR ".join(f'"{term}"' for term in terms) if on_sqlite else " | ".join(f"'{term}'" for term in terms)
+    if on_sqlite:
+        query = " OR ".join(f'"{term}"{"*" if len(term) >= _SHORTEST_STEM else ""}' for term in terms)
+    else:
+        query = " | ".join(f"'{term}'{':*' if len(term) >= _SHORTEST_STEM else ''}" for term in terms)
     values = {"query": query, "business_id": business_id, "limit": limit}
     rows = session.execute(_SQLITE if on_sqlite else _POSTGRES, values)
     return [Faq(row.question, row.answer) for row in rows]
