@@ -127,7 +127,7 @@ class CallEnded(CallEvent):
     duration_ms: float
 
 
-# -- what was said ------------------------------------------------------------------------------------------------------
+# -- what was said ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class MarkReturned(CallEvent):
     how: Literal["played", "cleared"]
 
 
-# -- steps and tools ----------------------------------------------------------------------------------------------------
+# -- steps and tools --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class ToolCancelled(CallEvent):
     call_id: str
 
 
-# -- the model ----------------------------------------------------------------------------------------------------------
+# -- the model --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,10 @@ class ModelConnected(CallEvent):
 
 @dataclass(frozen=True)
 class ModelFailed(CallEvent):
-    """A session could not be opened or was lost. ``failure`` is a `bot.errors.ModelFailure`; ``detail`` has no caller data."""
+    """A session could not be opened or was lost.
+
+    ``failure`` is a `bot.errors.ModelFailure`; ``detail`` has no caller data.
+    """
 
     kind = "model_failed"
     model: str
@@ -304,7 +307,7 @@ class Grounded(CallEvent):
     sources: list[str]
 
 
-# -- trouble ------------------------------------------------------------------------------------------------------------
+# -- trouble ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""The composition root: the one place where the parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from loguru import logger
+
+from bot.call import CallListener, CallParts
+from bot.calls import Calls
+from bot.carriers import NextStep
+from bot.carriers.twilio import CarrierRest
+from bot.carriers.webhooks import twilio_router
+from bot.errors import ConfigurationError
+from bot.flow import load_flow
+from bot.gemini_client import GeminiClients
+from bot.greeting import Greetings
+from bot.metrics import LoopHoldMonitor, Metrics
+from bot.ports import Clock, Ids, SystemClock
+from bot.settings import Settings
+from bot.tape import TapeDeck, TapeTrouble
+from desk.desk import Desk, migrate
+
+VERSION = "0.1.0"
+FLOWS = Path(__file__).parent.parent / "flows"
+
+
+def find_flow(name: str) -> Path:
+    """The file of the flow that ``FLOW`` names: a path, or a name in flows/ with or without ``.yaml``.
+
+    Raises `bot.errors.ConfigurationError` with the names there are.
+    """
+    for path in (Path(name), FLOWS / name, FLOWS / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.stem for path in FLOWS.glob("*.yaml")))
+    raise ConfigurationError("FLOW", f"{name!r} is no file in flows/.", f"There are: {names}.")
+
+
+def create_app(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    listeners: tuple[CallListener, ...] = (),
+) -> FastAPI:
+    """Put a server together from its settings; nothing is opened before it starts.
+
+    `settings` must name a key and an account (bot/stand_ins.py fills them in where nothing is configured). The parts
+    and the calls are ``app.state.parts`` and ``app.state.calls``.
+
+    Raises `bot.errors.ConfigurationError` and `bot.errors.FlowError` for what can be seen to be wrong beforehand.
+    """
+    clock = clock or SystemClock()
+    flow = load_flow(find_flow(settings.flow))
+    models = flow.models or settings.gemini_models
+    metrics = Metrics()
+    clients = GeminiClients(settings)
+    parts = CallParts(
+        settings=settings,
+        flow=flow,
+        desk=Desk(settings.database, flow.desk_business(), clock),
+        clock=clock,
+        ids=ids or Ids(),
+        clients=clients,
+        rest=CarrierRest(settings, clock),
+        metrics=metrics,
+        deck=TapeDeck(settings.data_dir, clock, lambda trouble: _tape_trouble(metrics, trouble)),
+        greetings=Greetings(settings.data_dir / "greetings", models[0], clients.speak),
+        code_version=VERSION,
+        listeners=list(listeners),
+    )
+    calls = Calls(parts)
+    app = FastAPI(title="Switchboard", version=VERSION, lifespan=lambda _: _lifespan(parts, calls))
+    app.state.parts = parts
+    app.state.calls = calls
+    sorry = NextStep(flow.phrases.sorry_unreachable, "hang_up", flow.language)
+    app.include_router(twilio_router(calls, settings, metrics, clock, sorry=sorry))
+    _add_operations(app, parts, calls)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(parts: CallParts, calls: Calls) -> AsyncIterator[None]:
+    await asyncio.to_thread(migrate, parts.settings.database)
+    await asyncio.to_thread(parts.desk.open)
+    await parts.clients.open()
+    warming = asyncio.create_task(parts.greetings.warm(parts.flow), name="greeting")
+    monitor = LoopHoldMonitor(parts.metrics)
+    monitor.start()
+    logger.info("Flow {} answers with {}", parts.flow.id, ", ".join(parts.flow.models or parts.settings.gemini_models))
+    try:
+        yield
+    finally:
+        warming.cancel()
+        await calls.close()
+        await parts.greetings.close()
+        monitor.stop()
+        await parts.deck.close()
+        await parts.rest.close()
+        await asyncio.to_thread(parts.desk.close)
+
+
+def _tape_trouble(metrics: Metrics, trouble: TapeTrouble) -> None:
+    metrics.failures.labels(f"tape_{trouble.kind}").inc()
+    if trouble.lost:
+        metrics.tape_lost_records.inc(trouble.lost)
+    logger.error("Tape of call {}: {} {}", trouble.call_sid, trouble.kind, trouble.detail)
+
+
+def _add_operations(app: FastAPI, parts: CallParts, calls: Calls) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process is alive and its event loop turns."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"])
+    async def readyz() -> JSONResponse:
+        """Whether calls can be taken: 200, or 503 with the reasons."""
+        reasons = calls.reasons_not_ready()
+        try:
+            await asyncio.wait_for(asyncio.to_thread(parts.desk.ping), 2)
+        except Exception as error:
+            reasons.append(f"database: {type(error).__name__}")
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    @app.get("/metrics", tags=["operations"])
+    async def metrics() -> Response:
+        """Counters and histograms in the Prometheus text format."""
+        return Response(parts.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

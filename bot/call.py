@@ -1,0 +1,360 @@
+"""One call from answer to hang-up: its parts, its timers, its end.
+
+A `Call` begins with the carrier's webhook: tape, tools, model session and pipeline start at once, so that the model is
+ready when the media stream opens. It ends once, with one reason, whoever says so first: the caller, the carrier, the
+model, a tool, a timer or the server. Whatever the reason, the caller hears words before the line closes, unless it was
+the caller who hung up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loguru import logger
+
+from bot.carriers import NextStep, OpenStream
+from bot.carriers.call_status import FINAL, CallStatus
+from bot.carriers.media_socket import MediaSerializer, MediaSocket
+from bot.carriers.twilio import CarrierRest
+from bot.errors import CarrierUnreachable, ModelError, StreamRejected
+from bot.events import (
+    BargeIn,
+    BotStartedSpeaking,
+    BotStoppedSpeaking,
+    CallEnded,
+    CallEvent,
+    CallReceived,
+    CallStatusChanged,
+    EndReason,
+    GreetingStarted,
+    HangUpRequested,
+    ModelConnected,
+    StreamStarted,
+    ToolReturned,
+    Trouble,
+)
+from bot.flow import Flow
+from bot.gemini import GeminiSession
+from bot.gemini_client import GeminiClients
+from bot.greeting import Greetings
+from bot.logs import call_context
+from bot.metrics import Metrics
+from bot.pipeline import build_pipeline, play_clip, run_pipeline
+from bot.ports import Clock, Ids
+from bot.settings import Settings
+from bot.tape import TapeDeck
+from bot.tools import CallFacts, ToolBox
+from bot.turns import Turns
+from desk.desk import Desk
+
+ANSWER_SECONDS = 15.0
+"""The media stream must open this soon after the webhook."""
+REJOIN_SECONDS = 15.0
+"""A caller whose stream broke is waited for this long; the carrier asks for the next step within its own time-outs."""
+GOODBYE_SECONDS = 15.0
+"""The longest that last words may take to be heard before the line is closed."""
+LAST_WORDS_SECONDS = 3.0
+"""The model begins its last words this soon after the tool that ends the call, or has said them before it."""
+STREAM_END_SECONDS = 3.0
+"""After a hang-up the carrier ends the stream this soon, or we do."""
+
+CallListener = Callable[[str, CallEvent, int], None]
+"""Gets (call sid, event, monotonic ns) of every event of every call; must be quick and must not raise."""
+
+
+@dataclass
+class CallParts:
+    """What calls share. `greetings` comes with the first warmed model; `listeners` may change while calls run."""
+
+    settings: Settings
+    flow: Flow
+    desk: Desk
+    clock: Clock
+    ids: Ids
+    clients: GeminiClients
+    rest: CarrierRest
+    metrics: Metrics
+    deck: TapeDeck
+    greetings: Greetings
+    code_version: str
+    listeners: list[CallListener] = field(default_factory=list)
+
+
+class Call:
+    """A call that was taken. Fulfils `bot.carriers.Call`; `Calls` (bot/calls.py) makes it and forgets it."""
+
+    def __init__(self, parts: CallParts, *, call_sid: str, account_sid: str, from_number: str, to_number: str) -> None:
+        self.call_sid = call_sid
+        self.reason: EndReason | None = None
+        self.tape_path: Path | None = None
+        self.model_failure: ModelError | None = None
+        self._parts = parts
+        self._clock = parts.clock
+        self._flow = parts.flow
+        self._ids = parts.ids.child()
+        self._token: str | None = self._ids.token()
+        self._begun_ns = self._clock.now_ns()
+        self._parting = ""
+        self._ending = asyncio.Event()
+        self._bot_quiet = asyncio.Event()
+        self._bot_spoke = asyncio.Event()
+        self._stream_over = asyncio.Event()
+        self._stream_over.set()
+        self._stream_ns: int | None = None
+        self._greeted = False
+        self._saying_goodbye = False
+        self._closed = False
+        self._status = CallStatus()
+        self._timers: set[asyncio.Task[None]] = set()
+        self._tape = parts.deck.open(call_sid, self._meta(account_sid))
+        self.record(CallReceived(call_sid, from_number, to_number, self._flow.id))
+        self._turns = Turns(self.record)
+        self._toolbox = ToolBox(
+            self._flow, parts.desk, self._clock, CallFacts(call_sid, from_number, to_number), self.record
+        )
+        self._media = MediaSocket(self._clock, self._turns, parts.metrics, self._tape.put, self.record)
+        self._gemini = GeminiSession(
+            parts.clients,
+            models=self._flow.models or parts.settings.gemini_models,
+            flow=self._flow,
+            toolbox=self._toolbox,
+            turns=self._turns,
+            clock=self._clock,
+            record=self.record,
+            tap=self._tape.put,
+            on_lost=self._model_lost,
+        )
+        self._worker = build_pipeline(self._media, MediaSerializer(self._media), self._gemini)
+        self._task = asyncio.create_task(self._run(), name=f"call {call_sid}")
+
+    def _meta(self, account_sid: str) -> dict[str, object]:
+        return {
+            "account": account_sid,
+            "flow": {
+                "id": self._flow.id,
+                "hash": self._flow.content_hash,
+                "content": self._flow.model_dump(mode="json"),
+            },
+            "models": list(self._flow.models or self._parts.settings.gemini_models),
+            "code": self._parts.code_version,
+            "settings": self._parts.settings.without_secrets(),
+        }
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def record(self, event: CallEvent) -> None:
+        """The one door for what happens on this call: tape, figures, whoever watches."""
+        if self._closed:
+            return
+        self._tape.put("event", event.to_json())
+        self._parts.metrics.observe(event)
+        for listener in self._parts.listeners:
+            listener(self.call_sid, event, self._clock.now_ns())
+        self._react(event)
+
+    def _react(self, event: CallEvent) -> None:
+        match event:
+            case BotStartedSpeaking():
+                self._bot_quiet.clear()
+                self._bot_spoke.set()
+                if self._stream_ns is not None:
+                    self._parts.metrics.first_audio_seconds.observe((self._clock.now_ns() - self._stream_ns) / 1e9)
+                    self._stream_ns = None
+            case BotStoppedSpeaking() | BargeIn():
+                if not self._turns.bot_is_heard:
+                    self._bot_quiet.set()
+            case ToolReturned(status="ok") if self._toolbox.wants_hang_up and not self._saying_goodbye:
+                self._saying_goodbye = True
+                self._after(self._hang_up_after_last_words())
+            case ModelConnected():
+                self.model_failure = None
+
+    # -- the carrier's side -------------------------------------------------------------------------------------------
+
+    @property
+    def stream_token(self) -> str:
+        """The secret that the next media stream must show. Empty once the call is over."""
+        if self._token is None and self.reason is None:
+            self._token = self._ids.token()
+        return self._token or ""
+
+    def claim(self, token: str) -> None:
+        """Spend the token.
+
+        Raises `bot.errors.StreamRejected`: the call is over, the token is wrong or spent, or a stream is open.
+        """
+        if self.reason is not None:
+            raise StreamRejected("call_over", "The call is over; no media stream can be opened for it.")
+        if self._media.attached:
+            raise StreamRejected("second_stream", "The call has an open media stream; a second one is refused.")
+        if self._token is None or not hmac.compare_digest(self._token.encode(), token.encode()):
+            raise StreamRejected("bad_token", "The media stream's token is wrong or spent.")
+        self._token = None
+
+    async def serve_stream(self, opened: OpenStream) -> None:
+        """Carry the media stream; returns when it is over and its socket closed."""
+        with call_context(self.call_sid):
+            self._media.attach(opened)
+            self._stream_over.clear()
+            now_ns = self._clock.now_ns()
+            self._stream_ns = None if self._greeted else now_ns
+            self.record(StreamStarted(opened.started.stream_sid, (now_ns - self._begun_ns) / 1e6))
+            if not self._greeted:
+                self._greeted = True
+                self._after(self._greet())
+            try:
+                how = await self._media.serve()
+            finally:
+                self._stream_over.set()
+            if how == "stop":
+                self.end("caller_hung_up")
+            elif how == "lost" and self.reason is None:
+                self._after(self._give_up_unless_rejoined())
+
+    def after_stream(self) -> NextStep:
+        """The stream is over and the caller is still there: the parting words, or another stream."""
+        say, self._parting = self._parting, ""
+        if self.reason is None:
+            return NextStep("", "reconnect", self._flow.language)
+        return NextStep(say, "hang_up", self._flow.language)
+
+    def carrier_status(self, status: str, sequence: int | None) -> None:
+        """The carrier tells how the call stands; late and repeated tellings change nothing."""
+        if self._status.advance(status, sequence) == "moved":
+            self.record(CallStatusChanged(status))
+            if status in FINAL:
+                self.end("caller_hung_up")
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def end(self, reason: EndReason, say: str = "") -> None:
+        """End the call. The first reason stays; `say` is spoken by the carrier after our stream is closed."""
+        if self.reason is None:
+            self.reason = reason
+            self._parting = say
+            self._ending.set()
+
+    async def over(self) -> None:
+        """Wait until the call has ended and its tape is closed."""
+        await asyncio.shield(self._task)
+
+    def _model_lost(self, error: ModelError) -> None:
+        """No model answers any more: the carrier says sorry in our place."""
+        self.model_failure = error
+        before_a_word = not self._bot_spoke.is_set() or not self._gemini.was_ready
+        phrase = "sorry_unreachable" if before_a_word else "sorry_lost"
+        self.record(Trouble(f"model_{error.kind}", "model", phrase))
+        self.end("model_lost", getattr(self._flow.phrases, phrase))
+
+    async def _run(self) -> None:
+        with call_context(self.call_sid):
+            pipeline = asyncio.create_task(run_pipeline(self._worker), name=f"pipeline {self.call_sid}")
+            pipeline.add_done_callback(self._pipeline_done)
+            self._after(self._give_up_unless_answered())
+            self._after(self._keep_to_the_limit())
+            try:
+                await self._ending.wait()
+                await self._leave_the_line()
+            except Exception:
+                logger.exception("The end of the call failed")
+            finally:
+                await self._tear_down(pipeline)
+
+    def _pipeline_done(self, task: asyncio.Task[None]) -> None:
+        if self.reason is not None or task.cancelled():
+            return
+        error = task.exception()
+        detail = type(error).__name__ if error else "ended by itself"
+        self.record(Trouble("pipeline", "pipeline", "sorry_lost", detail))
+        self.end("failed", self._flow.phrases.sorry_lost)
+
+    async def _leave_the_line(self) -> None:
+        """Close the caller's line: words of the carrier first where there are any, a hang-up otherwise."""
+        assert self.reason is not None
+        if self.reason == "caller_hung_up" or self._status.is_over:
+            return
+        if self._parting or self.reason == "never_connected":
+            # The carrier asks what comes next when the stream is gone, hears the parting words and hangs up itself.
+            await self._media.close()
+            return
+        self.record(HangUpRequested(self.reason))
+        try:
+            await self._parts.rest.hang_up(self.call_sid)
+        except CarrierUnreachable as error:
+            # Closing the socket makes the carrier ask what comes next, and `after_stream` answers with a hang-up.
+            self.record(Trouble("hang_up_refused", "carrier", "nothing", str(error)))
+            await self._media.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STREAM_END_SECONDS):
+                await self._stream_over.wait()
+
+    async def _tear_down(self, pipeline: asyncio.Task[None]) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        await asyncio.gather(*self._timers, return_exceptions=True)
+        await self._media.close()
+        await self._worker.cancel(reason="the call is over")
+        await asyncio.wait({pipeline}, timeout=5)
+        left = await self._toolbox.finish()
+        if left:
+            self.record(Trouble("writes_unfinished", "tools", "nothing", f"{left} still running"))
+        self._turns.finish()
+        self.record(CallEnded(self.reason or "failed", (self._clock.now_ns() - self._begun_ns) / 1e6))
+        self._closed = True
+        self.tape_path = await self._tape.close({"seed": self._ids.seed.hex()})
+
+    # -- timers -------------------------------------------------------------------------------------------------------
+
+    def _after(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._timers.add(task)
+        task.add_done_callback(self._timer_done)
+
+    def _timer_done(self, task: asyncio.Task[None]) -> None:
+        self._timers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).error("A step of the call failed")
+            self.record(Trouble("call_step", "call", "sorry_lost", type(error).__name__))
+            self.end("failed", self._flow.phrases.sorry_lost)
+
+    async def _greet(self) -> None:
+        clip = self._parts.greetings.clip(self._flow)
+        self.record(GreetingStarted("cache" if clip else "model", self._flow.opening))
+        if clip is None:
+            await self._gemini.greet(self._flow.opening)
+        else:
+            self._turns.text(clip.text)
+            await play_clip(self._worker, clip.pcm)
+
+    async def _give_up_unless_answered(self) -> None:
+        await self._clock.sleep(ANSWER_SECONDS)
+        if not self._greeted:
+            self.record(Trouble("never_connected", "carrier", "sorry_unreachable"))
+            self.end("never_connected", self._flow.phrases.sorry_unreachable)
+
+    async def _give_up_unless_rejoined(self) -> None:
+        await self._clock.sleep(REJOIN_SECONDS)
+        if not self._media.attached:
+            self.record(Trouble("stream_lost", "carrier", "sorry_lost"))
+            self.end("stream_lost")
+
+    async def _keep_to_the_limit(self) -> None:
+        await self._clock.sleep(self._flow.limits.max_call_minutes * 60)
+        self.end("time_limit", self._flow.phrases.goodbye)
+
+    async def _hang_up_after_last_words(self) -> None:
+        """The model has asked to end the call: what it says now, or was saying, is heard first."""
+        self._bot_spoke.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_WORDS_SECONDS):
+                        await self._bot_spoke.wait()
+                if self._turns.bot_is_heard or self._bot_spoke.is_set():
+                    await self._bot_quiet.wait()
+        self.end("goodbye")

@@ -1,0 +1,208 @@
+"""Runs the server: stand-ins where nothing is configured, uvicorn, the drain at SIGTERM, and the sample call."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from loguru import logger
+from rich.console import Console
+
+from bot.errors import ConfigurationError
+from bot.logs import configure_logging
+from bot.settings import Settings, load_settings
+
+DRAIN_SECONDS = 270
+"""How long calls in progress may go on after SIGTERM; fly.toml's kill_timeout is a little longer."""
+
+SAMPLE_SECONDS = 120
+
+LARGEST_MESSAGE_BYTES = 1024 * 1024
+"""A media message of more is a broken peer; up to here it is counted and survived (bot/carriers/media_stream.py)."""
+
+
+class DrainingServer(uvicorn.Server):
+    """A uvicorn server that lets calls finish: the first signal drains, the second stops at once."""
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], asyncio.Task[None]]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Called by uvicorn for SIGINT and SIGTERM."""
+        if self._draining is not None or sig == signal.SIGINT:
+            self.should_exit = True
+            return
+        self._draining = asyncio.get_event_loop().create_task(self._finish())
+
+    async def _finish(self) -> None:
+        await self._drain()
+        self.should_exit = True
+
+
+def serve(*, sample_call: bool) -> int:
+    """Serve until a signal ends it. Gives the exit status.
+
+    Raises `bot.errors.ConfigurationError` and `bot.errors.FlowError` before anything is opened.
+    """
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    with runner:
+        return runner.run(_serve(settings, sample_call))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, sample_call: bool) -> int:
+    console = Console(stderr=False)
+    async with AsyncExitStack() as stack:
+        listener = _listen(settings)
+        address = f"http://{_reachable(settings.host)}:{listener.getsockname()[1]}"
+        stand_in = settings.uses_stand_in_model or settings.uses_stand_in_carrier
+        card: Path | None = None
+        if stand_in:
+            settings, card = await _with_stand_ins(settings, address, console, stack)
+        with console.status("Opening the switchboard …") if console.is_terminal else _Quiet():
+            from bot.app import create_app
+
+            app = create_app(settings)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            ws_max_size=LARGEST_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=10,
+        )
+        server = DrainingServer(config, lambda: asyncio.create_task(app.state.calls.drain(DRAIN_SECONDS)))
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
+        await _until_started(server, serving)
+        logger.info("Serving on {}", address)
+        if sample_call and stand_in and not serving.done():
+            await _place_sample_call(app, console, card, serving)
+        await serving
+    return 0
+
+
+async def _with_stand_ins(
+    settings: Settings, address: str, console: Console, stack: AsyncExitStack
+) -> tuple[Settings, Path | None]:
+    from bot.stand_ins import start_stand_ins, write_card
+
+    missing = " and ".join(
+        name
+        for name, absent in (
+            ("GOOGLE_API_KEY", settings.uses_stand_in_model),
+            ("TWILIO_ACCOUNT_SID", settings.uses_stand_in_carrier),
+        )
+        if absent
+    )
+    console.print(
+        f"[bold yellow]{missing} not set: stand-ins answer instead.[/] "
+        "They speak the real protocols, but what you hear is a practice voice, not a model.",
+        highlight=False,
+    )
+    with console.status("Starting the stand-ins …") if console.is_terminal else _Quiet():
+        stand_ins = await start_stand_ins(settings)
+    stack.push_async_callback(stand_ins.stop)
+    fake_carrier = settings.uses_stand_in_carrier
+    settings = stand_ins.apply(settings)
+    return settings, write_card(settings, address) if fake_carrier else None
+
+
+async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, serving: asyncio.Task[None]) -> None:
+    """Let the stand-in phone ring here, and show the call. A failed sample call is told, and the server goes on."""
+    if card is None:
+        return
+    from bot.events import CallEvent
+    from bot.terminal import CallView
+
+    view = CallView(console)
+    calls, parts = app.state.calls, app.state.parts
+    seen: list[str] = []
+
+    def listener(call_sid: str, event: CallEvent, now_ns: int) -> None:
+        if not seen:
+            seen.append(call_sid)
+        if seen == [call_sid]:
+            view.show(event, now_ns)
+
+    with console.status("Rendering the greeting …") if console.is_terminal else _Quiet():
+        await parts.greetings.warm(parts.flow)
+    console.rule("sample call")
+    parts.listeners.append(listener)
+    phone = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sandbox", "call", "--sample", "--card", str(card),
+        stdout=asyncio.subprocess.DEVNULL,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    phone_over = asyncio.create_task(phone.wait())
+    try:
+        await asyncio.wait({phone_over, serving}, timeout=SAMPLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        call = calls.get(seen[0]) if seen else None
+        if call is not None:
+            await asyncio.wait({asyncio.create_task(call.over())}, timeout=10)
+    finally:
+        if phone.returncode is None:
+            phone.terminate()
+        await phone_over
+        parts.listeners.remove(listener)
+    if call is None or call.tape_path is None:
+        console.print("[red]The sample call did not come through.[/] The log above says why.", highlight=False)
+        return
+    view.summary(call.tape_path)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The listening socket.
+
+    Raises `bot.errors.ConfigurationError` where the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            "PORT", f"{settings.host}:{settings.port} cannot be used ({error.strerror}).", "Choose another, or 0."
+        ) from error
+    listener.listen(128)
+    return listener
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+    while not server.started and not serving.done():
+        await asyncio.wait({serving}, timeout=0.02)
+
+
+class _Quiet:
+    """Stands in for a spinner where nobody watches."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None

@@ -1,0 +1,178 @@
+"""A whole site on loopback: the bot's server, the stand-in model with a listed mind, the stand-in carrier, a phone.
+
+Everything speaks over real sockets; only the model's mind, voice and ear are listed by the test, so that it is quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from fakes.gemini import ListedEar, ListedMind, LoudnessDetector, ToneVoice
+from pydantic import SecretStr
+
+from bot.app import create_app
+from bot.call import Call
+from bot.events import CallEvent
+from bot.settings import Settings
+from bot.tape import TapeReader
+from desk.desk import migrate
+import sandbox.twilio  # noqa: F401
+from sandbox.conversation import Conversation, Habits, Turn
+from sandbox.gemini import GeminiStandIn
+from sandbox.mind import Reply
+from sandbox.twilio.exchange import Exchange
+from sandbox.twilio.phone import Phone
+from sandbox.twilio.record import CallRecord, new_sid
+
+TOKEN = "token-of-the-test"
+
+
+class EveryMind(ListedMind):
+    """A listed mind that also reads aloud what it is asked to, as a model does when a greeting is rendered."""
+
+    def on_user(self, text: str, source: str) -> Reply:
+        if "Say exactly:" in text:
+            return Reply(say=text.split('"', 1)[1].rsplit('"', 1)[0])
+        return super().on_user(text, source)
+
+
+@dataclass
+class Site:
+    """What a test talks to."""
+
+    app: Any
+    gemini: GeminiStandIn
+    exchange: Exchange
+    phone: Phone
+    url: str
+    settings: Settings
+    events: list[tuple[str, CallEvent]] = field(default_factory=list)
+
+    def of(self, kind: str, call_sid: str | None = None) -> list[Any]:
+        return [event for sid, event in self.events if event.kind == kind and call_sid in (None, sid)]
+
+    def call(self, sid: str) -> Call:
+        found = self.app.state.calls.get(sid)
+        assert found is not None
+        return found
+
+    async def ring(self, *turns: Turn, habits: Habits | None = None, **options: Any) -> CallRecord:
+        caller = Conversation(turns, habits or Habits(stays=True, hello_ms=20_000))
+        return await self.phone.call(
+            f"{self.url}/twilio/voice",
+            caller=caller,
+            status_callback=f"{self.url}/twilio/status",
+            fallback_url=f"{self.url}/twilio/fallback",
+            **options,
+        )
+
+    async def tape_of(self, sid: str) -> list[CallEvent]:
+        """The events on the closed tape."""
+        async with asyncio.timeout(20):
+            await self.call(sid).over()
+        path = self.call(sid).tape_path
+        assert path is not None
+        return [CallEvent.from_json(record.data) for record in TapeReader(path) if record.channel == "event"]
+
+    async def metrics(self) -> str:
+        return self.app.state.parts.metrics.render().decode()
+
+
+def speech(ms: int = 600) -> bytes:
+    """Mu-law that the LoudnessDetector takes for speech: a tone of 300 Hz."""
+    import audioop
+
+    samples = np.arange(8 * ms)
+    return audioop.lin2ulaw((8000 * np.sin(2 * np.pi * 300 * samples / 8000)).astype("<i2").tobytes(), 2)
+
+
+OpenSite = Callable[..., contextlib.AbstractAsyncContextManager[Site]]
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("site") / "empty.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def open_site(tmp_path: Path, empty_database: Path) -> OpenSite:
+    """``async with open_site(mind, ...)``: `mind` is a `ListedMind` for one call, or a factory for several."""
+
+    @contextlib.asynccontextmanager
+    async def site(
+        mind: ListedMind | Callable[[], Any] | None = None,
+        *,
+        gemini: dict[str, Any] | None = None,
+        warm: bool = True,
+        **changes: Any,
+    ) -> AsyncIterator[Site]:
+        shutil.copy(empty_database, tmp_path / "switchboard.db")
+        factory = mind if callable(mind) else lambda: mind or EveryMind()
+        rendering = iter([EveryMind()] if warm else [])
+        options: dict[str, Any] = {
+            "mind_factory": lambda: next(rendering, None) or factory(),
+            "voice": ToneVoice(),
+            "ear": ListedEar(),
+            "detector_factory": LoudnessDetector,
+        }
+        account = new_sid("AC")
+        async with (
+            GeminiStandIn(**(options | (gemini or {}))) as model,
+            Exchange(account, TOKEN) as exchange,
+        ):
+            settings = Settings(
+                _env_file=None,
+                google_api_key=SecretStr("key"),
+                gemini_base_url=model.url,
+                twilio_account_sid=account,
+                twilio_auth_token=SecretStr(TOKEN),
+                twilio_api_base_url=exchange.api_base_url,
+                data_dir=tmp_path,
+                **({"gemini_models": ("gemini-3.8-live",)} | changes),
+            )
+            app = create_app(settings)
+            events: list[tuple[str, CallEvent]] = []
+            app.state.parts.listeners.append(lambda sid, event, _: events.append((sid, event)))
+            async with serving(app) as url:
+                if warm:
+                    await app.state.parts.greetings.warm(app.state.parts.flow)
+                phone = Phone(account, TOKEN, exchange=exchange, voice=ToneVoice())
+                yield Site(app, model, exchange, phone, url, settings, events)
+
+    return site
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_config=None, lifespan="on", ws_per_message_deflate=False)
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            assert not task.done(), task.exception()
+            await asyncio.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+@pytest.fixture
+def say() -> Callable[..., Turn]:
+    """A turn of the caller that the detector takes for speech; what it means is the ear's or the mind's to say."""
+    return lambda ms=600, **options: Turn(play=speech(ms), **options)
