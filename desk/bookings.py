@@ -29,6 +29,18 @@ class Wish:
     staff: tuple[Staff, ...]
     start: datetime
 
+    @classmethod
+    def of(
+        cls, business: Business, service_id: str, staff_id: str | None, start: datetime, *, rather: str | None = None
+    ) -> Wish:
+        """The wish for a service from one person, or from anybody but `rather` this one.
+
+        Raises NotOffered as `who_gives` does, NotUnderstood for a time that the clocks skip.
+        """
+        service, staff = who_gives(business, service_id, staff_id)
+        staff = tuple(sorted(staff, key=lambda person: person.id != rather))
+        return cls(service, staff, calendar.to_instant(start, business.zone))
+
 
 def who_gives(business: Business, service_id: str, staff_id: str | None) -> tuple[Service, tuple[Staff, ...]]:
     """The service and who may give it. Raises NotOffered, with the names of what is offered."""
@@ -114,29 +126,28 @@ def book(
         )
         session.add(row)
         session.flush()
-        _occupy(session, row, calendar.cells(wish.service, wish.start), now)
+        _occupy(session, row, person.id, calendar.cells(wish.service, wish.start), now)
         return row
 
     return _first_free(session, business, wish, insert_for)
 
 
-def move(session: Session, business: Business, row: AppointmentRow, wish: Wish, now: datetime) -> AppointmentRow:
+def move(session: Session, business: Business, row: AppointmentRow, wish: Wish, now: datetime) -> None:
     """Move an appointment to the first of the staff who is free. Raises NotOpen, SlotTaken; nothing is changed then."""
     calendar.refuse_closed(business, wish.service, wish.staff, wish.start, now)
+    former, length = row.staff_id, timedelta(minutes=wish.service.minutes)
     held = set(session.scalars(select(BookedCellRow.cell).filter_by(appointment_id=row.id)))
+    wanted = calendar.cells(wish.service, wish.start)
 
     def move_to(person: Staff) -> AppointmentRow:
-        wanted = calendar.cells(wish.service, wish.start)
-        kept = held.intersection(wanted) if person.id == row.staff_id else set[int]()
+        kept = held.intersection(wanted) if person.id == former else set[int]()
         # New time first: whoever waits for it then never waits for somebody who waits for ours.
-        former = row.staff_id
-        row.staff_id, row.starts_at = person.id, wish.start
-        row.ends_at = wish.start + timedelta(minutes=wish.service.minutes)
-        _occupy(session, row, [cell for cell in wanted if cell not in kept], now)
+        _occupy(session, row, person.id, [cell for cell in wanted if cell not in kept], now)
         _vacate(session, row, former, held - kept)
+        row.staff_id, row.starts_at, row.ends_at = person.id, wish.start, wish.start + length
         return row
 
-    return _first_free(session, business, wish, move_to)
+    _first_free(session, business, wish, move_to)
 
 
 def cancel(session: Session, row: AppointmentRow, reason: str, now: datetime) -> None:
@@ -188,7 +199,7 @@ def _first_free(
     session: Session, business: Business, wish: Wish, attempt: Callable[[Staff], AppointmentRow]
 ) -> AppointmentRow:
     for person in wish.staff:
-        if person_starts(business, wish, person):
+        if _may_start(business, wish, person):
             try:
                 with session.begin_nested():
                     return attempt(person)
@@ -199,17 +210,16 @@ def _first_free(
     raise SlotTaken(f"{who} is taken on {when}.", "Offer one of the alternatives.")
 
 
-def person_starts(business: Business, wish: Wish, person: Staff) -> bool:
-    """Whether a person's hours let the wished appointment start."""
+def _may_start(business: Business, wish: Wish, person: Staff) -> bool:
     day = wish.start.astimezone(business.zone).date()
     return wish.start in calendar.starts_on(business, wish.service, person, day)
 
 
-def _occupy(session: Session, row: AppointmentRow, cells: Sequence[int], now: datetime) -> None:
+def _occupy(session: Session, row: AppointmentRow, staff_id: str, cells: Sequence[int], now: datetime) -> None:
     """Insert cells, in ascending order so that two transactions cannot wait for each other."""
     common = {
         "business_id": row.business_id,
-        "staff_id": row.staff_id,
+        "staff_id": staff_id,
         "appointment_id": row.id,
         "created_at": now,
     }

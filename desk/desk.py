@@ -13,8 +13,8 @@ no two can wait for each other: key, appointment, customer, new cells in ascendi
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from itertools import islice
@@ -95,14 +95,10 @@ class Desk:
         if last_day < first_day:
             raise NotUnderstood("The last day is before the first day.", "Ask which days are meant.")
         now = utc(self._clock)
-        with self._reading() as session:
-            try:
-                days = calendar.bookable_days(self.business, first_day, last_day, now)
-            except NotOpen as refusal:
-                noon = datetime(first_day.year, first_day.month, first_day.day, 12, tzinfo=self.business.zone)
-                wish = Wish(service, staff, noon.astimezone(UTC))
-                near = bookings.alternatives(session, self.business, wish, now)
-                raise NotOpen(refusal.reason, refusal.hint, near) from None
+        noon = datetime(first_day.year, first_day.month, first_day.day, 12, tzinfo=self.business.zone)
+        wish = Wish(service, staff, noon.astimezone(UTC))
+        with self._offering_alternatives(lambda _: wish), self._reading() as session:
+            days = calendar.bookable_days(self.business, first_day, last_day, now)
             return list(islice(bookings.free_slots(session, self.business, service, staff, days, now), limit))
 
     def book(
@@ -121,17 +117,16 @@ class Desk:
         SlotTaken, these two with free `Slot`s nearby as alternatives.
         """
 
+        def wish(_session: Session) -> Wish:
+            return Wish.of(self.business, service_id, staff_id, start)
+
         def work(session: Session, now: datetime) -> Appointment:
-            service, staff = bookings.who_gives(self.business, service_id, staff_id)
-            wish = Wish(service, staff, calendar.to_instant(start, self.business.zone))
             people.touch(session, self.business, customer_id, now)
-            words = people.clean(note)
-            row = self._or_nearby(
-                session, wish, now, lambda: bookings.book(session, self.business, wish, customer_id, words, now)
-            )
+            row = bookings.book(session, self.business, wish(session), customer_id, people.clean(note), now)
             return bookings.to_result(row, self.business)
 
-        return self._once("book", key, Appointment, work)
+        with self._offering_alternatives(wish):
+            return self._once("book", key, Appointment, work)
 
     def reschedule(self, *, appointment_id: int, start: datetime, staff_id: str | None = None, key: str) -> Appointment:
         """Move an appointment, without `staff_id` with the same person if possible.
@@ -140,18 +135,19 @@ class Desk:
         the old time then stays booked.
         """
 
+        def wish(row: AppointmentRow) -> Wish:
+            return Wish.of(self.business, row.service_id, staff_id, start, rather=row.staff_id)
+
         def work(session: Session, now: datetime) -> Appointment:
             row = bookings.get(session, self.business, appointment_id)
             bookings.refuse_cancelled(row)
             bookings.refuse_over(self.business, row, now)
-            service, staff = bookings.who_gives(self.business, row.service_id, staff_id)
-            same_first = tuple(sorted(staff, key=lambda person: person.id != row.staff_id))
-            wish = Wish(service, same_first, calendar.to_instant(start, self.business.zone))
             people.touch(session, self.business, row.customer_id, now)
-            self._or_nearby(session, wish, now, lambda: bookings.move(session, self.business, row, wish, now))
+            bookings.move(session, self.business, row, wish(row), now)
             return bookings.to_result(row, self.business)
 
-        return self._once("reschedule", key, Appointment, work)
+        with self._offering_alternatives(lambda session: wish(bookings.get(session, self.business, appointment_id))):
+            return self._once("reschedule", key, Appointment, work)
 
     def cancel(self, *, appointment_id: int, reason: str = "", key: str) -> Appointment:
         """Cancel an appointment and free its time; one that was cancelled before comes back `already_cancelled`.
@@ -315,14 +311,14 @@ class Desk:
                 raise ValueError(f"the idempotency key of {kind} was used for {first.kind} before")
             return self._in_zone(adapter.validate_python(first.result))
 
-    def _or_nearby(
-        self, session: Session, wish: Wish, now: datetime, attempt: Callable[[], AppointmentRow]
-    ) -> AppointmentRow:
-        """Let a refusal of a time name free times nearby."""
+    @contextmanager
+    def _offering_alternatives(self, wish: Callable[[Session], Wish]) -> Iterator[None]:
+        """Let the refusal of a time name free ones nearby. They are sought when the transaction has ended."""
         try:
-            return attempt()
+            yield
         except (NotOpen, SlotTaken) as refusal:
-            near = bookings.alternatives(session, self.business, wish, now)
+            with self._reading() as session:
+                near = bookings.alternatives(session, self.business, wish(session), utc(self._clock))
             raise type(refusal)(refusal.reason, refusal.hint, near) from None
 
     def _in_zone(self, stored: Result) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
@@ -198,6 +199,19 @@ def test_rescheduling_goes_to_somebody_else_only_if_nobody_was_asked_for(desk, b
     assert occupied() == [("ben", 12, mine.id), ("ben", 12, others.id)]
     assert desk.reschedule(appointment_id=mine.id, start=at(10), key="move").staff_id == "ana"
     assert occupied() == [("ana", 12, mine.id), ("ben", 12, others.id)]
+
+
+def test_rescheduling_tries_everybody_and_leaves_no_time_behind(open_desk, clinic, customer_id, occupied):
+    ana, ben = clinic.staff
+    desk = open_desk(staff=(ana, ben, replace(ben, id="cy", name="Cy Ito")))
+
+    def book(start, staff, key):
+        return desk.book(service_id="cleaning", start=start, staff_id=staff, customer_id=customer_id, key=key)
+
+    mine = book(at(9), "ben", "1")
+    others = [book(at(10), "ben", "2"), book(at(10), "ana", "3")]
+    assert desk.reschedule(appointment_id=mine.id, start=at(10), key="move").staff_id == "cy"
+    assert occupied() == [("cy", 12, mine.id), ("ben", 12, others[0].id), ("ana", 12, others[1].id)]
 
 
 def test_rescheduling_by_half_an_hour_overlaps_only_itself(desk, book, occupied, customer_id):
