@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Request, WebSocket
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from twilio.auth_strategy.auth_strategy import AuthStrategy
 from twilio.auth_strategy.auth_type import AuthType
 from twilio.base.exceptions import TwilioException
@@ -129,10 +129,13 @@ class _Fields(dict[str, list[str]]):
 
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise SignatureRejected(f"The body is longer than {MAX_BODY} bytes.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise SignatureRejected(f"The body is longer than {MAX_BODY} bytes.")
+    except ClientDisconnect:
+        raise SignatureRejected("The request was cut off.") from None
     return bytes(body)
 
 

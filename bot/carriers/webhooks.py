@@ -29,6 +29,7 @@ START_SECONDS = 5.0
 _MESSAGES_BEFORE_START = 50
 _CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
 _ERROR_CODE = re.compile(r"[1-9][0-9]{4}")
+_SEQUENCE = re.compile(r"[0-9]{1,9}")
 
 
 def twilio_router(
@@ -151,7 +152,7 @@ class _Routes:
         call = self._calls.get(_call_sid(form))
         sequence = form.get("SequenceNumber", "")
         if call is not None:
-            call.carrier_status(form.get("CallStatus", ""), int(sequence) if sequence.isdecimal() else None)
+            call.carrier_status(form.get("CallStatus", ""), int(sequence) if _SEQUENCE.fullmatch(sequence) else None)
 
     def stream_status(self, form: Form) -> None:
         """A media stream started, stopped or failed; why a handshake failed is told here only."""
