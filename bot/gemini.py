@@ -48,7 +48,7 @@ from bot.events import (
 from bot.flow import Flow
 from bot.gemini_client import Connection, GeminiClients, Tap, audio_of
 from bot.gemini_memory import CallerAudio, CallerWords, Conversation, note
-from bot.gemini_models import Attempt, Attempts, classify, live_config, profile_of
+from bot.gemini_models import EXPECTED, Attempt, Attempts, classify, live_config, profile_of
 from bot.gemini_uplink import Uplink
 from bot.ports import Clock
 from bot.tools import ToolDeclaration, UnheardResult
@@ -233,6 +233,8 @@ class GeminiSession(GeminiLiveLLMService):
                 await self._receive(connection)
             failure = None
         except Exception as error:
+            if not isinstance(error, EXPECTED):
+                logger.opt(exception=error).error("The session failed by a fault of ours")
             failure = classify(error)
         if failure and handle and not was_ready and failure.kind in ("rejected_setup", "dropped"):
             # The handle has expired or is unknown, which has no wording of its own: begin anew and tell the history.

@@ -120,7 +120,7 @@ class Conversation:
     @property
     def is_saved(self) -> bool:
         """Whether the state that the model can come back to holds everything."""
-        return not self._unsaved
+        return not self._unsaved and not self._speech
 
     def caller_said(self, words: str) -> None:
         """An utterance of the caller is whole."""

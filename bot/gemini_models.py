@@ -194,7 +194,7 @@ _CURES: dict[ModelFailure, str] = {
 # reason to 123 bytes (RFC 6455).
 _WORDS: tuple[tuple[str, ModelFailure], ...] = (
     (r"api[ _]key|token has been used|unauthenticated|invalid authentication", "bad_key"),
-    (r"model\b.*(not found|not supported for bidi|does not exist|no longer available)", "unknown_model"),
+    (r"models?\b.*(not found|not supported for bidi|does not exist|no longer available)", "unknown_model"),
     (r"quota|rate limit|resource.?exhausted|too many (requests|concurrent)", "quota"),
     (r"permission|not have access|allow.?list|billing|not enabled for|forbidden", "no_live_access"),
     (r"deadline expired|goaway|aborted|cancell?ed|entity was not found|not implemented, or supported", "dropped"),
@@ -224,6 +224,9 @@ def classify(error: BaseException) -> ModelError:
     return ModelError(kind, f"{_PROBLEMS[kind]} ({told}).", _CURES[kind])
 
 
+EXPECTED = (ModelError, APIError, ConnectionClosed, InvalidHandshake, OSError, EOFError, TimeoutError)
+"""What a session may raise when the service or the network fails; anything else is a fault of ours."""
+
 _PROBLEMS: dict[ModelFailure, str] = {
     "unreachable": "The Gemini Live API cannot be reached",
     "bad_key": "The Gemini API does not accept the key",
@@ -245,7 +248,7 @@ def _code_and_words(error: BaseException) -> tuple[int, str]:
         return error.response.status_code, error.response.body.decode(errors="replace")[:200]
     if isinstance(error, ConnectionClosed):
         return (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
-    return 0, str(error)[:200]
+    return 0, str(error)[:200] if isinstance(error, EXPECTED) else ""
 
 
 def _kind(error: BaseException, code: int, words: str) -> ModelFailure:

@@ -169,19 +169,10 @@ async def test_an_interruption_goes_down_the_pipeline_at_once_and_ends_the_turn(
         await call.say()
         await call.turns_done(2)
         order = [type(f) for f in call.frames.of(TTSStartedFrame, TTSStoppedFrame, InterruptionFrame)]
-    assert order == [
-        TTSStartedFrame,
-        InterruptionFrame,
-        TTSStoppedFrame,
-        TTSStartedFrame,
-        TTSStoppedFrame,
-    ] or order == [
-        TTSStartedFrame,
-        TTSStoppedFrame,
-        InterruptionFrame,
-        TTSStartedFrame,
-        TTSStoppedFrame,
-    ]
+    # Whether all audio of the first turn was there when it was cut, is a matter of the stand-in's speed.
+    assert order.count(InterruptionFrame) == 1
+    assert [kind for kind in order if kind is not InterruptionFrame] == [TTSStartedFrame, TTSStoppedFrame] * 2
+    assert order.index(InterruptionFrame) in (1, 2)
 
 
 async def test_a_turn_without_a_word_is_asked_for_again(gemini: House) -> None:
