@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
+from socket import create_server
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
@@ -35,7 +36,7 @@ from websockets.http11 import Request as HandshakeRequest
 
 from sandbox.gemini.auth import UNKNOWN, Gatekeeper, key_in, token_in
 from sandbox.gemini.conversation import Handles
-from sandbox.gemini.faults import FaultPlan, Faults
+from sandbox.gemini.faults import FaultError, FaultPlan, Faults
 from sandbox.gemini.outbox import End, Hear, Send, Speak
 from sandbox.gemini.profiles import PROFILES, Profile
 from sandbox.gemini.session import Detector, Parts, Session
@@ -161,8 +162,6 @@ class GeminiStandIn:
         )
         config = uvicorn.Config(
             app,
-            host="127.0.0.1",
-            port=self.port,
             ws=_Protocol,
             ws_per_message_deflate=self._compression,
             ws_ping_interval=None,
@@ -174,8 +173,10 @@ class GeminiStandIn:
         config.ssl = self._tls
         self._server = uvicorn.Server(config)
         self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup()
-        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        # Bound here: uvicorn would leave the whole process with sys.exit if the port is taken.
+        listener = create_server(("127.0.0.1", self.port))
+        self.port = listener.getsockname()[1]
+        await self._server.startup([listener])
         logger.info("Gemini stand-in (no model, no Google) listening on {}", self.url)
         return self
 
@@ -466,8 +467,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace) -> None:
-    """`python -m sandbox gemini`: serves until cancelled. Raises FaultError for a wrong faults file."""
-    faults = FaultPlan.from_file(args.faults) if args.faults else FaultPlan()
+    """`python -m sandbox gemini`: serves until cancelled. Ends with the reason if the faults file is wrong."""
+    try:
+        faults = FaultPlan.from_file(args.faults) if args.faults else FaultPlan()
+    except FaultError as error:
+        raise SystemExit(str(error)) from None
     async with GeminiStandIn(port=args.port, speed=args.speed, faults=faults, record=False) as stand_in:
         print(f"Gemini stand-in (not Gemini: no model inside) at {stand_in.url}", flush=True)
         await asyncio.Event().wait()

@@ -361,6 +361,13 @@ def test_every_switch_takes_a_value_of_its_kind_from_yaml():
         assert Faults.from_mapping({switch.name: value}) != Faults() or value == 1.5
 
 
+async def test_a_port_that_is_taken_is_an_error_not_an_exit(gemini):
+    async with gemini.serve() as server:
+        with pytest.raises(OSError, match="in use"):
+            async with gemini.serve(port=server.port):
+                pass
+
+
 async def test_the_command_serves_and_says_it_is_a_stand_in(gemini, capsys, tmp_path):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -379,3 +386,6 @@ async def test_the_command_serves_and_says_it_is_a_stand_in(gemini, capsys, tmp_
     with pytest.raises(asyncio.CancelledError):
         await task
     assert "not Gemini" in said
+    faults.write_text("every: {dorp: 1}")
+    with pytest.raises(SystemExit, match="no fault switch 'dorp'"):
+        await run(parser.parse_args(["--faults", str(faults)]))
