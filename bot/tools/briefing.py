@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LONGEST = 6000
 """Characters. Every word here costs time and attention at each turn."""
 
+_SYNONYMS = 3
+
 _ADDED_BY_CALL = 1300
 """Room for coming holidays and for what was done already."""
 
@@ -87,7 +89,8 @@ def _business_facts(business: Business, now: datetime, detailed: bool) -> str:
 def _service(business: Business, service: Service) -> str:
     staff = " or ".join(person.name for person in business.staff_for(service))
     price = f", {service.price}" if service.price else ""
-    return f"{service.name} ({service.minutes} minutes{price}, with {staff})"
+    also = f", also called {', '.join(service.also_called[:_SYNONYMS])}" if service.also_called else ""
+    return f"{service.name} ({service.minutes} minutes{price}, with {staff}{also})"
 
 
 def _week(business: Business) -> str:

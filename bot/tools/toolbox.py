@@ -35,6 +35,11 @@ Status = Literal["ok", "refused", "invalid", "unknown", "timeout", "error", "rep
 Reply = tuple[Status, dict[str, Any]]
 
 _FINISH_SECONDS = 10.0
+_KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
+_WITHHELD = frozenset(
+    "+" + word.translate(_KEYPAD) for word in ("ANONYMOUS", "RESTRICTED", "BLOCKED", "UNKNOWN", "UNAVAILABLE")
+)
+"""What arrives for a withheld number where only digits can: +266696687 spells ANONYMOUS on a keypad."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +322,8 @@ class ToolBox:
 
 def _known_number(number: str) -> str | None:
     """The number in E.164; None where the carrier withholds it or sends a word or a SIP name instead."""
+    if number in _WITHHELD:
+        return None
     try:
         parsed = phonenumbers.parse(number, None)
     except phonenumbers.NumberParseException:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -207,9 +209,12 @@ async def test_number_of_somebody_elses_appointment_does_not_fit(open_line: Open
 
 
 async def test_wall_clock_is_the_business_s_through_the_change_to_summer_time(open_line: OpenLine) -> None:
-    line = open_line("home_repair", number="+447700900123")
-    answer = await line.run(
-        "book_appointment", service="Plumbing visit", day="2026-11-30", time="9.30", name="Anna Bell"
+    """Booked in winter, at 9:30 in summer: 8:30 in UTC."""
+    line = open_line(
+        "home_repair", number="+447700900123", at=datetime(2027, 3, 1, 10, tzinfo=ZoneInfo("Europe/London"))
     )
-    assert answer["start"] == "2026-11-30T09:30"
-    assert answer["when"] == "Monday, November 30 at 9:30 AM"
+    wish = {"service": "Plumbing visit", "day": "2027-03-30", "time": "9.30", "name": "Anna Bell"}
+    answer = await line.run("book_appointment", **wish)
+    assert answer["when"] == "Tuesday, March 30 at 9:30 AM"
+    (appointment,) = line.desk.appointments(line.desk.find_customer("+447700900123").id)
+    assert appointment.start == datetime(2027, 3, 30, 8, 30, tzinfo=UTC)

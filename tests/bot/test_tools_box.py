@@ -1,19 +1,16 @@
-"""The tool box: checks, one run for one wish, interruptions, withdrawals, timeouts, and an answer for everything."""
+"""The tool box: checks, one run for one wish, interruptions, withdrawals, timeouts."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bot.errors import NotOpen
 from bot.events import CallEvent
-from bot.tools import TOOLS
 
 CLEANING = {"service": "Cleaning", "day": "2026-12-01", "time": "15:00", "name": "Anna Bell"}
 Line = Any
@@ -474,54 +471,3 @@ async def test_timeouts_come_from_the_flow(open_line: OpenLine) -> None:
     line = open_line()
     assert line.box._timeouts["book_appointment"] == 10
     assert line.box._timeouts["find_slots"] == 8
-
-
-# -- anything ---------------------------------------------------------------------------------------------------------
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-SAID = st.sampled_from(
-    "tomorrow;next Tuesday;2026-12-01;15:00;3 pm;half past three;Cleaning;toothache;Dr. Okafor;anyone;"  # noqa: SIM905
-    "Anna Bell;five five five oh one two three;207 555 0123;this number;morning;1;true;;null;a at b dot com".split(";")
-)
-
-
-@st.composite
-def calls(draw: st.DrawFn) -> tuple[str, Any]:
-    name = draw(st.sampled_from(sorted(TOOLS)) | st.text(max_size=10))
-    known = [parameter.name for parameter in TOOLS[name].parameters] if name in TOOLS else ["x"]
-    keys = st.sampled_from([*known, "zzz"]) if known else st.text(max_size=5)
-    return name, draw(st.dictionaries(keys, SAID | JSON, max_size=8) | JSON)
-
-
-@pytest.fixture
-def on_two_lines(open_line: OpenLine) -> Iterator[Callable[[bool, str, Any], tuple[Line, dict[str, Any]]]]:
-    """Runs one tool, with any arguments, on a line where all tools are free or on one that follows its steps."""
-    lines = {free: open_line(free=free) for free in (True, False)}
-    with asyncio.Runner() as runner:
-
-        def call(free: bool, name: str, args: Any) -> tuple[Line, dict[str, Any]]:
-            line = lines[free]
-            line.events.clear()
-            line.count += 1
-            return line, runner.run(line.box.run(f"id{line.count}", name, args))
-
-        yield call
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(wanted=calls(), free=st.booleans())
-def test_whatever_the_model_calls_it_gets_an_answer(
-    on_two_lines: Callable[[bool, str, Any], tuple[Line, dict[str, Any]]], wanted: tuple[str, Any], free: bool
-) -> None:
-    line, answer = on_two_lines(free, *wanted)
-    assert answer.get("say") or answer["error"]
-    returned = line.events[-1]
-    assert returned.kind == "tool_returned"
-    assert returned.status in ("ok", "refused", "invalid", "unknown", "repeated")
-    assert returned.result == answer
-    for event in line.events:
-        assert CallEvent.from_json(event.to_json()) == event

@@ -76,7 +76,7 @@ async def test_briefing_tells_what_a_call_needs(open_line: OpenLine) -> None:
         "Monday 8:00 AM to 5:00 PM; Tuesday 8:00 AM to 7:00 PM",
         "Sunday closed",
         "Thursday, November 26 (Thanksgiving) closed",
-        "Cleaning (60 minutes, 145 dollars without insurance, with June Abbott or Kevin Tran)",
+        "Cleaning (60 minutes, 145 dollars without insurance, with June Abbott or Kevin Tran, also called hygiene",
         "41 Harbor Street",
         "Current step: Find out what the caller needs.",
         "yes, you are an AI assistant",
