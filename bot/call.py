@@ -103,6 +103,7 @@ class Call:
         self._ending = asyncio.Event()
         self._bot_quiet = asyncio.Event()
         self._bot_spoke = asyncio.Event()
+        self._parting_asked = asyncio.Event()
         self._stream_over = asyncio.Event()
         self._stream_over.set()
         self._stream_ns: int | None = None
@@ -218,10 +219,10 @@ class Call:
 
     def after_stream(self) -> NextStep:
         """The stream is over and the caller is still there: the parting words, or another stream."""
-        say, self._parting = self._parting, ""
         if self.reason is None:
             return NextStep("", "reconnect", self._flow.language)
-        return NextStep(say, "hang_up", self._flow.language)
+        self._parting_asked.set()
+        return NextStep(self._parting, "hang_up", self._flow.language)
 
     def carrier_status(self, status: str, sequence: int | None) -> None:
         """The carrier tells how the call stands; late and repeated tellings change nothing."""
@@ -278,10 +279,13 @@ class Call:
         assert self.reason is not None
         if self.reason == "caller_hung_up" or self._status.is_over:
             return
-        if self._parting or self.reason == "never_connected":
-            # The carrier asks what comes next when the stream is gone, hears the parting words and hangs up itself.
+        if self._parting:
+            # The carrier asks what comes next when the stream is gone, says the parting words and hangs up itself.
             await self._media.close()
-            return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STREAM_END_SECONDS):
+                    await self._parting_asked.wait()
+                    return
         self.record(HangUpRequested(self.reason))
         try:
             await self._parts.rest.hang_up(self.call_sid)

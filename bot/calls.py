@@ -80,14 +80,18 @@ class Calls:
         if waiting:
             await asyncio.wait({asyncio.ensure_future(call.over()) for call in waiting}, timeout=seconds)
 
-    async def close(self) -> None:
-        """End what is still in progress, and wait until every tape is closed."""
+    async def see_out(self) -> None:
+        """Take no more calls, end those in progress with words, and wait until every tape is closed."""
         self._draining = True
         for call in self.in_progress:
-            call.end("shutdown")
+            call.end("shutdown", self._parts.flow.phrases.sorry_closed_down)
         waiting = {asyncio.ensure_future(call.over()) for call in self._calls.values()}
         if waiting:
             await asyncio.wait(waiting, timeout=LEAVE_SECONDS)
+
+    async def close(self) -> None:
+        """See out whoever is left, and forget all calls."""
+        await self.see_out()
         for task in self._followers:
             task.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)

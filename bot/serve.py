@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +19,9 @@ from rich.console import Console
 from bot.errors import ConfigurationError
 from bot.logs import configure_logging
 from bot.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from bot.calls import Calls
 
 DRAIN_SECONDS = 270
 """How long calls in progress may go on after SIGTERM; fly.toml's kill_timeout is a little longer."""
@@ -29,22 +33,31 @@ LARGEST_MESSAGE_BYTES = 1024 * 1024
 
 
 class DrainingServer(uvicorn.Server):
-    """A uvicorn server that lets calls finish: the first signal drains, the second stops at once."""
+    """A uvicorn server that sees its callers out before it closes their sockets.
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], asyncio.Task[None]]) -> None:
+    SIGTERM lets calls in progress finish, SIGINT ends them with a sentence; a second signal stops at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, calls: Calls) -> None:
         super().__init__(config)
-        self._drain = drain
-        self._draining: asyncio.Task[None] | None = None
+        self._calls = calls
+        self._loop = asyncio.get_running_loop()
+        self._leaving: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """Called by uvicorn for SIGINT and SIGTERM."""
-        if self._draining is not None or sig == signal.SIGINT:
+        """Called by uvicorn, in a signal handler, for SIGINT and SIGTERM."""
+        self._loop.call_soon_threadsafe(self._leave, sig)
+
+    def _leave(self, sig: int) -> None:
+        if self._leaving is not None:
             self.should_exit = True
             return
-        self._draining = asyncio.get_event_loop().create_task(self._finish())
+        seconds = DRAIN_SECONDS if sig == signal.SIGTERM else 0
+        self._leaving = asyncio.create_task(self._see_out(seconds), name="leaving")
 
-    async def _finish(self) -> None:
-        await self._drain()
+    async def _see_out(self, seconds: float) -> None:
+        await self._calls.drain(seconds)
+        await self._calls.see_out()
         self.should_exit = True
 
 
@@ -91,7 +104,7 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
             proxy_headers=False,
             timeout_graceful_shutdown=10,
         )
-        server = DrainingServer(config, lambda: asyncio.create_task(app.state.calls.drain(DRAIN_SECONDS)))
+        server = DrainingServer(config, app.state.calls)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
         await _until_started(server, serving)
         logger.info("Serving on {}", address)

@@ -28,7 +28,7 @@ from pipecat.serializers.base_serializer import FrameSerializer
 from starlette.datastructures import Headers
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ, Downsampler, Upsampler
+from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ, Downsampler, SpeechMeter, Upsampler
 from bot.carriers import OpenStream
 from bot.carriers.media_stream import MAX_MESSAGE, Audio, Key, Mark, MediaStream, Problem, StreamEvent
 from bot.carriers.playout import Playout
@@ -51,6 +51,9 @@ Tap = Callable[[Literal["carrier.in", "carrier.out"], bytes], None]
 
 class BotTurns(Protocol):
     """Whose turn it is; `bot.turns.Turns` fulfils it."""
+
+    def caller_voiced(self, now_ns: int) -> None:
+        """A frame of the caller had voice in it."""
 
     def audio_sent(self, milliseconds: float, now_ns: int) -> int:
         """Audio of the bot goes to the carrier; gives the turn that it belongs to."""
@@ -88,6 +91,7 @@ class MediaSocket:
         self._on_event = on_event
         self._inbox: asyncio.Queue[Audio | Key | None] = asyncio.Queue(BACKLOG_FRAMES)
         self._playout = Playout()
+        self._meter = SpeechMeter()
         self._opened: OpenStream | None = None
         self._deadline: asyncio.Timeout | None = None
         self._end: StreamEnd | None = None
@@ -242,6 +246,8 @@ class MediaSocket:
     def _take(self, event: StreamEvent) -> None:
         match event:
             case Audio():
+                if self._meter.feed(event.payload):
+                    self._turns.caller_voiced(self._clock.now_ns())
                 self._put(event)
             case Key():
                 self._on_event(KeyPressed(event.digit))

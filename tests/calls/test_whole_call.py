@@ -12,7 +12,7 @@ from sandbox.mind import Reply, ToolCall
 async def test_a_caller_is_greeted_answered_and_seen_out(open_site: Any, say: Callable[..., Turn]) -> None:
     from fakes.gemini import ListedMind
 
-    mind = ListedMind("We are open from eight to five.", Reply(calls=[ToolCall("end_call", {"reason": "done"})]), "Goodbye.")
+    mind = ListedMind("We are open from eight to five.", Reply(calls=[ToolCall("end_call")]), "Goodbye.")
     async with open_site(mind) as site:
         record = await site.ring(say(), say())
         events = await site.tape_of(record.call_sid)
