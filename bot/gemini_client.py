@@ -247,7 +247,7 @@ _READ_ALOUD = (
     "You are a voice that reads aloud. The user gives you words between quotation marks. Say these words, all of them, "
     "word for word, in the language they are written in, friendly and clearly, and nothing else: no answer, no comment."
 )
-_ALIKE = 0.85
+_ALIKE = 0.8
 _PHRASE = 16
 """Letters: "this call is recorded" has 18."""
 
