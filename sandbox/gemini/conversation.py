@@ -14,7 +14,7 @@ from typing import Literal
 
 from sandbox.gemini.profiles import Profile
 from sandbox.gemini.setup import Compression
-from sandbox.gemini.wire import Close, Json, Reject
+from sandbox.gemini.wire import Json, Reject, refuse
 from sandbox.mind import Mind
 
 Role = Literal["user", "model"]
@@ -135,14 +135,10 @@ class Handles:
         """
         saved = self._saved.get(handle)
         if saved is None:
-            raise _refused(profile.bad_handle)
+            raise refuse(profile.bad_handle)
         ended = self._ended.get(saved.session, now)
         if now - ended > profile.handle_valid_seconds:
-            raise _refused(profile.bad_handle)
+            raise refuse(profile.bad_handle)
         if saved.model != model:
             raise Reject(1007, "The model cannot be changed when a session is resumed.")
         return saved
-
-
-def _refused(close: Close) -> Reject:
-    return Reject(close.code, close.reason)

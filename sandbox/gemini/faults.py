@@ -32,6 +32,8 @@ class FaultError(ValueError):
 class Faults:
     """What goes wrong in one session. Turn and utterance numbers count from 1; an empty tuple means never.
 
+    A switch that is set while the session is up counts from then on, but for those that say when in the session's life
+    (`setup_seconds`, `drop_after_ms`, `go_away_at_seconds`): these are read once, when it begins.
     Drops close the socket without a close frame unless `drop_close` says how: `drop_after_ms` of the session,
     `drop_at_bot_ms` of speech sent in it, `drop_at_caller_ms` of one utterance (its closing silence included).
     """

@@ -40,7 +40,7 @@ from sandbox.gemini.faults import FaultError, FaultPlan, Faults
 from sandbox.gemini.outbox import End, Hear, Send, Speak
 from sandbox.gemini.profiles import PROFILES, Profile
 from sandbox.gemini.session import Detector, Parts, Session
-from sandbox.gemini.wire import INTERNAL, OUTPUT_RATE, Close, Json, Reject, encode
+from sandbox.gemini.wire import INTERNAL, OUTPUT_RATE, Close, Json, Reject, encode, refuse
 from sandbox.mind import Mind
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class GeminiStandIn:
 
         def admit(setup: Json) -> Json:
             if not known:
-                raise Reject(UNKNOWN.code, UNKNOWN.reason)
+                raise refuse(UNKNOWN)
             return setup
 
         return admit
@@ -258,12 +258,12 @@ class GeminiStandIn:
 
         def admit(setup: Json) -> Json:
             if token is None:
-                raise Reject(UNKNOWN.code, UNKNOWN.reason)
+                raise refuse(UNKNOWN)
             resumption = setup.get("sessionResumption")
             resuming = isinstance(resumption, dict) and bool(resumption.get("handle"))
             refused = self._gate.spend(token, datetime.now(UTC), resuming=resuming)
             if refused is not None:
-                raise Reject(refused.code, refused.reason)
+                raise refuse(refused)
             return token.lock(setup)
 
         return admit

@@ -35,6 +35,7 @@ from sandbox.gemini.wire import (
     invalid,
     parse_client_message,
     pcm_rate,
+    refuse,
     server_content,
     unknown_model,
 )
@@ -166,7 +167,7 @@ class Session:
         if faults.wrong_key:
             raise invalid(BAD_KEY)
         if faults.setup_close is not None:
-            raise Reject(faults.setup_close.code, faults.setup_close.reason)
+            raise refuse(faults.setup_close)
         self.setup = body = self._admit(body)
         model = body.get("model")
         if not isinstance(model, str) or not model:
@@ -197,8 +198,7 @@ class Session:
         handle = self._settings.handle
         if handle is not None:
             if self._faults.expired_handle:
-                bad = self._profile.bad_handle
-                raise Reject(bad.code, bad.reason)
+                raise refuse(self._profile.bad_handle)
             saved = self._parts.handles.redeem(handle, self._settings.model, now, self._profile)
             self._mind, self._conversation = saved.mind, saved.conversation.copy()
             self._age_before = saved.age

@@ -95,6 +95,7 @@ class Turns:
         turn = self.turn
         if turn is None:
             if not (reply.say or reply.calls):
+                self._stay_silent()
                 return
             self._count += 1
             turn = self.turn = Turn(self._count)
@@ -113,6 +114,11 @@ class Turns:
             self._outbox.speak(reply.say, partial(self._spoken, turn, reply, held, begin))
         else:
             self._finish(turn, reply, held, begin)
+
+    def _stay_silent(self) -> None:
+        # Where interactionStatus is told, a client waits for IDLE: silence must end the interaction too.
+        if self._profile.interaction_status and self.turn is None and not self._calls:
+            self._close_turn(Turn(self._count))
 
     def _spoilt(self, turn: Turn, reply: Reply) -> Reply:
         faults = self._faults()
@@ -297,8 +303,7 @@ class Turns:
     def _schedule(self, result: ToolResult, scheduling: str, now: float) -> None:
         if scheduling == "SILENT":
             self._mind.on_tool_results([result])
-            if self._profile.interaction_status and self.turn is None and not self._calls:
-                self._close_turn(Turn(self._count))
+            self._stay_silent()
         elif scheduling == "INTERRUPT" and not (self.user_is_talking and self._profile.interrupt_waits_for_user):
             self.interrupt(now)
             self.answer(self._mind.on_tool_results([result]), now)

@@ -62,6 +62,11 @@ class Reject(Exception):
         self.close = Close(code, reason)
 
 
+def refuse(close: Close) -> Reject:
+    """The refusal with this close."""
+    return Reject(close.code, close.reason)
+
+
 def invalid(reason: str = INVALID_ARGUMENT) -> Reject:
     """1007, the service's answer to malformed or unsupported content."""
     return Reject(1007, reason)

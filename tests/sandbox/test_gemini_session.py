@@ -237,6 +237,22 @@ async def test_the_sdk_sends_context_updates_in_that_shape(gemini):
 # --- 43: interactionStatus
 
 
+@pytest.mark.parametrize("scheduling", ["SILENT", "WHEN_IDLE"])
+async def test_extended_thinking_goes_idle_also_when_the_model_has_nothing_to_add(gemini, scheduling):
+    mind = gemini.Mind(Reply(say="Noted.", calls=[ToolCall("f")]), Reply())
+    config = {"tools": [{"function_declarations": [{"name": "f"}]}], "thinking_config": {"thinking_level": "LOW"}}
+    async with gemini.serve(mind) as server, gemini.connect(server, EXTENDED, **config) as session:
+        await session.send_realtime_input(text="Note it")
+        async with asyncio.timeout(5):
+            async for message in session.receive():
+                for call in message.tool_call.function_calls if message.tool_call else ():
+                    answer = types.FunctionResponse(id=call.id, name="f", response={"ok": 1}, scheduling=scheduling)
+                if message.server_content and message.server_content.generation_complete:
+                    await asyncio.sleep(0.3)
+                    await session.send_tool_response(function_responses=[answer])
+        assert server.sessions[0].frames_with("serverContent", "interactionStatus")[-1] == "IDLE"
+
+
 async def test_extended_thinking_is_idle_only_when_its_calls_are_answered(gemini):
     mind = gemini.Mind(Reply(say="Let me see.", calls=[ToolCall("f")]), "Found it.")
     config = {
