@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from bot.errors import NotOffered, NotOpen, SlotTaken
 from desk import calendar
 from desk.business import Business, Service, Staff
 from desk.calendar import Slot
+from desk.database import insert_if_new
 from desk.models import AppointmentRow, BookedCellRow
 from desk.results import Appointment
 
 _ALTERNATIVES = 3
 _ALTERNATIVE_DAYS = (1, 7, 30)
+
+
+class _TakenError(Exception):
+    """Somebody else has one of the cells; what the attempt wrote must be rolled back."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +205,8 @@ def _first_free(
 ) -> AppointmentRow:
     for person in wish.staff:
         if _may_start(business, wish, person):
-            try:
-                with session.begin_nested():
-                    return attempt(person)
-            except IntegrityError:
-                continue
+            with suppress(_TakenError), session.begin_nested():
+                return attempt(person)
     who = wish.staff[0].name if len(wish.staff) == 1 else "Everybody"
     when = calendar.spoken_time(wish.start.astimezone(business.zone))
     raise SlotTaken(f"{who} is taken on {when}.", "Offer one of the alternatives.")
@@ -216,15 +218,15 @@ def _may_start(business: Business, wish: Wish, person: Staff) -> bool:
 
 
 def _occupy(session: Session, row: AppointmentRow, staff_id: str, cells: Sequence[int], now: datetime) -> None:
-    """Insert cells, in ascending order so that two transactions cannot wait for each other."""
+    """Insert cells, in ascending order so that two transactions cannot wait for each other. Raises _TakenError."""
     common = {
         "business_id": row.business_id,
         "staff_id": staff_id,
         "appointment_id": row.id,
         "created_at": now,
     }
-    if cells:
-        session.execute(insert(BookedCellRow), [{**common, "cell": cell} for cell in cells])
+    if cells and not insert_if_new(session, BookedCellRow, *({**common, "cell": cell} for cell in cells)):
+        raise _TakenError
 
 
 def _vacate(session: Session, row: AppointmentRow, staff_id: str, cells: set[int]) -> None:

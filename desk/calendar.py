@@ -7,9 +7,10 @@ they repeat exists twice, and an appointment across a change lasts its real minu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from bot.errors import NotOpen, NotUnderstood
@@ -65,7 +66,7 @@ def free_slots(
     staff: Sequence[Staff],
     days: tuple[date, date],
     now: datetime,
-    busy: Mapping[str, Collection[int]],
+    busy: Mapping[str, set[int]],
 ) -> Iterator[Slot]:
     """Free slots from the first to the last of `days`, in order of time, one for each start.
 
@@ -77,7 +78,7 @@ def free_slots(
         day = first + timedelta(days=offset)
         found: dict[datetime, str] = {}
         for person in staff:
-            taken = busy.get(person.id, ())
+            taken = busy.get(person.id, set())
             for start in starts_on(business, service, person, day):
                 if (
                     start >= earliest
@@ -217,15 +218,14 @@ def _spoken_periods(hours: Sequence[tuple[int, int]]) -> str:
 def _grid(business: Business, day: date, hours: Sequence[tuple[int, int]]) -> list[datetime]:
     """Wall-clock starts as moments: none for a skipped time, two for a repeated one."""
     midnight = datetime.combine(day, time())
-    moments: set[datetime] = set()
-    for opens, closes in hours:
-        for minute in range(opens, closes, business.slot_step_minutes):
-            wall = midnight + timedelta(minutes=minute)
-            for fold in (0, 1):
-                instant = wall.replace(tzinfo=business.zone, fold=fold).astimezone(UTC)
-                if instant.astimezone(business.zone).replace(tzinfo=None) == wall:
-                    moments.add(instant)
-    return sorted(moments)
+    walls = [
+        midnight + timedelta(minutes=minute)
+        for opens, closes in hours
+        for minute in range(opens, closes, business.slot_step_minutes)
+    ]
+    stretches = _constant_offsets(business.zone, day)
+    moments = {wall - offset for low, high, offset in stretches for wall in walls if low <= wall - offset < high}
+    return [moment.replace(tzinfo=UTC) for moment in sorted(moments)]
 
 
 def _spans_of_day(zone: ZoneInfo, day: date, hours: Sequence[tuple[int, int]]) -> list[Span]:
@@ -236,13 +236,14 @@ def _spans_of_day(zone: ZoneInfo, day: date, hours: Sequence[tuple[int, int]]) -
             max(midnight + timedelta(minutes=opens) - offset, low),
             min(midnight + timedelta(minutes=closes) - offset, high),
         )
-        for low, high, offset in _constant_offsets(zone, midnight)
+        for low, high, offset in _constant_offsets(zone, day)
         for opens, closes in hours
     ]
     return [(a.replace(tzinfo=UTC), b.replace(tzinfo=UTC)) for a, b in sorted(spans) if a < b]
 
 
-def _constant_offsets(zone: ZoneInfo, midnight: datetime) -> list[tuple[datetime, datetime, timedelta]]:
+@lru_cache(maxsize=4096)
+def _constant_offsets(zone: ZoneInfo, day: date) -> list[tuple[datetime, datetime, timedelta]]:
     """The stretches around a local day in which the UTC offset does not change; bounds are naive UTC.
 
     A zone changes its offset at most once within a day and its margins, so a bisection finds the change.
@@ -251,8 +252,8 @@ def _constant_offsets(zone: ZoneInfo, midnight: datetime) -> list[tuple[datetime
     def offset_at(moment: datetime) -> timedelta:
         return moment.replace(tzinfo=UTC).astimezone(zone).utcoffset() or timedelta()
 
-    about = midnight.replace(tzinfo=zone).astimezone(UTC).replace(tzinfo=None)
-    low, high = about - _MARGIN, about + timedelta(days=1) + _MARGIN
+    midnight = datetime.combine(day, time(), zone).astimezone(UTC).replace(tzinfo=None)
+    low, high = midnight - _MARGIN, midnight + timedelta(days=1) + _MARGIN
     before, after = offset_at(low), offset_at(high)
     if before == after:
         return [(low, high, before)]

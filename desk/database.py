@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +39,8 @@ class Database:
         self._url = database_url
         self._engine = make_engine(database_url)
         self._writer = self._engine.execution_options(writes=True)
+        # SQLite lets writers poll for their turn and may starve one for a second; in this process they queue.
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
 
     @property
     def dialect(self) -> str:
@@ -54,7 +56,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session in one writing transaction: committed at the end, rolled back by an exception."""
-        with Session(self._writer) as session, session.begin():
+        with self._turn, Session(self._writer) as session, session.begin():
             yield session
 
     def ping(self) -> None:
@@ -127,15 +129,15 @@ def make_engine(database_url: str) -> Engine:
     return engine
 
 
-def insert_if_new(session: Session, table: type[Base], **values: Any) -> bool:
-    """Insert a row unless one with the same key exists; True if it was inserted.
+def insert_if_new(session: Session, table: type[Base], *rows: dict[str, Any]) -> bool:
+    """Insert rows whose keys do not exist yet; True if none did, so that all were inserted.
 
     If another transaction is inserting the same key, Postgres waits until that one ends (SQLite's writers queue).
     """
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table).values(**values).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    statement = insert(table).values(list(rows)).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     done = session.execute(statement)
-    return cast(CursorResult[Any], done).rowcount == 1
+    return cast(CursorResult[Any], done).rowcount == len(rows)
 
 
 def _parse(database_url: str) -> URL:

@@ -301,7 +301,7 @@ class Desk:
         with self._writing() as session:
             now = utc(self._clock)
             # Claiming the key first makes a concurrent command with the same key wait here for the outcome.
-            if insert_if_new(session, CommandRow, **command, kind=kind, created_at=now):
+            if insert_if_new(session, CommandRow, {**command, "kind": kind, "created_at": now}):
                 result = work(session, now)
                 stored = adapter.dump_python(result, mode="json")
                 session.execute(update(CommandRow).filter_by(**command).values(result=stored))

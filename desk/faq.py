@@ -53,7 +53,7 @@ def sync(session: Session, business_id: str, entries: Sequence[Faq], now: dateti
         if row is not None and (row.question, row.answer) == (entry.question, entry.answer):
             continue
         place = {"business_id": business_id, "position": position}
-        if not insert_if_new(session, FaqRow, **place, **words, created_at=now):
+        if not insert_if_new(session, FaqRow, {**place, **words, "created_at": now}):
             session.execute(update(FaqRow).filter_by(**place).values(**words))
     session.execute(delete(FaqRow).where(FaqRow.business_id == business_id, FaqRow.position >= len(entries)))
 

@@ -86,7 +86,8 @@ def insert_or_get(
 ) -> CustomerRow:
     """A new customer, or the one there is with this number and name; an e-mail address that was missing is added."""
     who = {"business_id": business.id, "phone": phone, "name_key": name.casefold()}
-    insert_if_new(session, CustomerRow, **who, name=name, email=email, created_at=now, last_active_at=now)
+    details = {"name": name, "email": email, "created_at": now, "last_active_at": now}
+    insert_if_new(session, CustomerRow, {**who, **details})
     row = session.scalars(select(CustomerRow).filter_by(**who)).one()
     row.last_active_at, row.email = now, row.email or email
     return row
