@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from fakes.gemini import ListedEar, ListedMind, LoudnessDetector, ToneVoice, tone
 from pipecat.frames.frames import Frame, InputAudioRawFrame, TTSAudioRawFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -19,7 +19,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from bot.errors import ModelError
 from bot.events import CallEvent
-from bot.flow import Flow, load_flow
+from bot.flow import Flow, Speech, load_flow
 from bot.gemini import GeminiSession
 from bot.gemini_client import GeminiClients
 from bot.pipeline import run_pipeline
@@ -27,7 +27,6 @@ from bot.ports import SystemClock
 from bot.settings import Settings
 from bot.tools import ToolDeclaration, UnheardResult
 from sandbox.gemini import FaultPlan, Faults, GeminiStandIn, SessionRecord
-from sandbox.mind import Reply, ToolResult
 
 FLOWS = Path(__file__).parents[3] / "flows"
 LIVE = "gemini-3.8-live"
@@ -35,103 +34,6 @@ PREVIEW = "gemini-3.1-flash-live-preview"
 NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
 THINKING = "gemini-3.8-live-extended-thinking"
 KEY = "a-test-key"
-
-
-class ListedMind:
-    """Says and calls what the test listed, in order; remembers what it was told."""
-
-    def __init__(self, *replies: Reply | str) -> None:
-        self.replies = [Reply(say=reply) if isinstance(reply, str) else reply for reply in replies]
-        self.setups: list[dict[str, Any]] = []
-        self.said: list[tuple[str, str]] = []
-        self.results: list[ToolResult] = []
-        self.remembered: list[tuple[str, str]] = []
-
-    def begin(self, setup: dict[str, Any]) -> None:
-        self.setups.append(setup)
-
-    def on_user(self, text: str, source: str) -> Reply:
-        self.said.append((text, source))
-        return self._next()
-
-    def on_tool_results(self, results: list[ToolResult]) -> Reply:
-        self.results.extend(results)
-        return self._next()
-
-    def remember(self, turns: list[tuple[str, str]]) -> None:
-        self.remembered.extend(turns)
-
-    def grammar(self) -> Any:
-        return None
-
-    def _next(self) -> Reply:
-        return self.replies.pop(0) if self.replies else Reply(say="And what else?")
-
-    @property
-    def texts(self) -> list[str]:
-        """What was typed."""
-        return [text for text, source in self.said if source == "text"]
-
-
-class Tone:
-    """A voice: 250 ms of 440 Hz for each word."""
-
-    def speak(self, text: str, *, rate: int = 24000) -> bytes:
-        return tone(250 * len(text.split()), rate)
-
-
-class ListedEar:
-    """Understands what the test listed, in order."""
-
-    def __init__(self, *texts: str) -> None:
-        self.texts = list(texts)
-        self.heard: list[bytes] = []
-
-    def hear(self, pcm16k: bytes, _grammar: Any) -> str:
-        self.heard.append(pcm16k)
-        return self.texts.pop(0) if self.texts else "something"
-
-
-@dataclass
-class Edge:
-    """Where speech begins or, with its audio, ends."""
-
-    offset_ms: int
-
-
-@dataclass
-class End(Edge):
-    audio: bytes
-
-
-class Loudness:
-    """Speech is what is louder than silence; it ends after 700 ms of quiet."""
-
-    def __init__(self, _silence_ms: int = 0, _prefix_padding_ms: int = 0) -> None:
-        self._rest, self._at_ms, self._quiet_ms, self._speech = b"", 0, 0, bytearray()
-
-    def feed(self, pcm16k: bytes) -> list[Edge]:
-        data = self._rest + pcm16k
-        whole = len(data) // 640 * 640
-        self._rest = data[whole:]
-        return [edge for at in range(0, whole, 640) for edge in self._step(data[at : at + 640])]
-
-    def _step(self, step: bytes) -> Iterator[Edge]:
-        self._at_ms += 20
-        loud = np.abs(np.frombuffer(step, "<i2")).max() > 500
-        if loud and not self._speech:
-            yield Edge(self._at_ms - 20)
-        if loud or self._speech:
-            self._speech += step
-        self._quiet_ms = 0 if loud else self._quiet_ms + 20
-        if self._speech and self._quiet_ms >= 700:
-            audio, self._speech = bytes(self._speech), bytearray()
-            yield End(self._at_ms, audio)
-
-
-def tone(ms: int, rate: int = 16000) -> bytes:
-    samples = np.arange(rate * ms // 1000)
-    return (8000 * np.sin(2 * np.pi * 440 * samples / rate)).astype("<i2").tobytes()
 
 
 @dataclass
@@ -265,7 +167,7 @@ class GeminiHouse:
     until = staticmethod(until)
 
     def __init__(self) -> None:
-        self.flow: Flow = load_flow(FLOWS / "dental.yaml")
+        self.flow: Flow = load_flow(FLOWS / "dental.yaml").model_copy(update={"speech": Speech(silence_ms=700)})
 
     @contextlib.asynccontextmanager
     async def serve(
@@ -276,9 +178,9 @@ class GeminiHouse:
         plan = FaultPlan(sessions=faults) if isinstance(faults, dict) else FaultPlan(faults or Faults())
         settings: dict[str, Any] = {
             "mind_factory": lambda: shared,
-            "voice": Tone(),
+            "voice": ToneVoice(),
             "ear": ListedEar(),
-            "detector_factory": Loudness,
+            "detector_factory": LoudnessDetector,
             "speed": 20.0,
         }
         async with GeminiStandIn(faults=plan, **(settings | options)) as server:
@@ -323,6 +225,10 @@ class GeminiHouse:
         finally:
             await worker.cancel()
             await asyncio.wait_for(running, 10)
+
+    def typed(self, mind: ListedMind) -> list[str]:
+        """The texts that the model was sent."""
+        return [text for text, source in mind.said if source == "text"]
 
     def setup(self, record: SessionRecord) -> dict[str, Any]:
         assert record.setup is not None

@@ -142,7 +142,7 @@ async def test_words_are_read_aloud_word_for_word(gemini: House, model: str) -> 
         setup = gemini.setup(server.sessions[0])
         assert setup["generationConfig"]["speechConfig"]["voiceConfig"]["prebuiltVoiceConfig"]["voiceName"] == "Kore"
         await gemini.until(lambda: not server.sessions[0].connected)
-    assert mind.texts == [f'Say exactly: "{words}"']
+    assert gemini.typed(mind) == [f'Say exactly: "{words}"']
     assert clip.transcript == words
     assert len(clip.pcm24k) == 8 * 24000 // 4 * 2
 

@@ -104,7 +104,7 @@ async def test_after_a_drop_the_session_goes_on_by_its_handle(gemini: House, mod
         assert server.sessions[1].client_contents == []
     assert failures(call) == [(model, "dropped")]
     assert [event.resumed for event in call.of("model_connected")] == [False, True]
-    assert [text for text in mind.texts if not text.startswith("[Note")] == ["One.", "Two."]
+    assert [text for text in gemini.typed(mind) if not text.startswith("[Note")] == ["One.", "Two."]
 
 
 @pytest.mark.parametrize("model", ALL)
@@ -154,8 +154,8 @@ async def test_a_drop_while_the_bot_speaks_ends_its_turn_and_it_carries_on(gemin
         await call.worker.queue_frame(EndFrame())
         await call.until(lambda: call.frames.of(EndFrame), seconds=5)
     assert speech == [TTSStartedFrame, TTSStoppedFrame] * 2
-    assert len(mind.texts) == 2
-    assert "You were cut off while saying: word word" in mind.texts[1]
+    assert len(gemini.typed(mind)) == 2
+    assert "You were cut off while saying: word word" in gemini.typed(mind)[1]
 
 
 async def test_a_drop_while_the_caller_speaks_loses_none_of_it(gemini: House) -> None:
@@ -190,8 +190,8 @@ async def test_an_answer_that_was_owed_when_the_connection_broke_is_given(gemini
         await call.say()
         await call.turns_done()
     assert [event.text for event in call.of("caller_said")] == ["When do you have time"]
-    assert len(mind.texts) == 1
-    assert "caller: When do you have time" in mind.texts[0]
+    assert len(gemini.typed(mind)) == 1
+    assert "caller: When do you have time" in gemini.typed(mind)[0]
     assert call.audio
 
 
@@ -229,12 +229,12 @@ async def test_an_answer_for_a_connection_that_is_gone_reaches_the_model_once(ge
         await call.until(lambda: tools.ran and len(call.of("model_connected")) == 2)
         await call.turns_done()
         tools.gate.set()
-        await call.until(lambda: [text for text in mind.texts if "book is done" in text])
+        await call.until(lambda: [text for text in gemini.typed(mind) if "book is done" in text])
         await call.turns_done(2)
         await call.session.say_to_model("And?")
         await call.turns_done(3)
         assert all(not record.tool_responses for record in server.sessions)
-    assert len([text for text in mind.texts if "book is done" in text]) == 1
+    assert len([text for text in gemini.typed(mind) if "book is done" in text]) == 1
     assert len(tools.ran) == 1
 
 
@@ -249,8 +249,8 @@ async def test_an_answer_that_comes_in_the_gap_is_told_when_the_session_is_back(
         tools.gate.set()
         await call.turns_done()
         assert all(not record.tool_responses for record in server.sessions)
-    assert len(mind.texts) == 2
-    assert 'book has finished meanwhile and returned {"say": "book is done."}' in mind.texts[1]
+    assert len(gemini.typed(mind)) == 2
+    assert 'book has finished meanwhile and returned {"say": "book is done."}' in gemini.typed(mind)[1]
 
 
 async def test_old_answers_are_not_sent_to_a_new_session(gemini: House) -> None:
@@ -261,7 +261,7 @@ async def test_old_answers_are_not_sent_to_a_new_session(gemini: House) -> None:
         await call.session.say_to_model("Thanks.")
         await call.turns_done(2)
         assert server.sessions[1].tool_responses == []
-    assert not [text for text in mind.texts if "book is done" in text]
+    assert not [text for text in gemini.typed(mind) if "book is done" in text]
 
 
 async def test_the_setup_after_a_drop_brings_the_instruction_as_it_is_now(gemini: House) -> None:
@@ -291,7 +291,7 @@ async def test_a_connection_that_will_be_closed_is_left_in_a_pause(gemini: House
     assert call.of("model_go_away")[0].time_left_ms == 1_000_000
     assert call.of("model_connected")[1].resumed
     assert not call.of("model_failed")
-    assert mind.texts == ["Talk.", "Go on."]
+    assert gemini.typed(mind) == ["Talk.", "Go on."]
 
 
 async def test_a_connection_that_will_be_closed_is_left_in_time_even_in_a_sentence(gemini: House) -> None:
@@ -299,10 +299,10 @@ async def test_a_connection_that_will_be_closed_is_left_in_time_even_in_a_senten
     faults = {1: Faults(go_away_at_seconds=1.5, go_away_left_seconds=2.5)}
     async with gemini.serve(mind, faults, speed=1.0) as server, gemini.call(server.url, PREVIEW) as call:
         await call.session.say_to_model("Talk.")
-        await call.until(lambda: len(mind.texts) == 2)
+        await call.until(lambda: len(gemini.typed(mind)) == 2)
         assert server.sessions[0].close_code == 1000
     assert not failures(call)
-    assert "You were cut off while saying: word" in mind.texts[1]
+    assert "You were cut off while saying: word" in gemini.typed(mind)[1]
 
 
 async def test_frames_that_cannot_be_read_are_counted_and_survived(gemini: House, monkeypatch: Any) -> None:

@@ -114,7 +114,7 @@ async def test_the_greeting_can_be_asked_of_the_model_before_it_is_there(gemini:
     async with gemini.serve(mind) as server, gemini.call(server.url) as call:
         await call.session.greet("Good morning.")
         await call.turns_done()
-    assert mind.texts == ['[The call has just been answered. Say exactly: "Good morning."]']
+    assert gemini.typed(mind) == ['[The call has just been answered. Say exactly: "Good morning."]']
 
 
 async def test_audio_behind_a_thought_in_one_message_is_heard(gemini: House) -> None:
@@ -181,7 +181,7 @@ async def test_a_turn_without_a_word_is_asked_for_again(gemini: House) -> None:
         await call.session.say_to_model("Hello.")
         await call.turns_done(2)
     assert [event.failure for event in call.of("trouble")] == ["model_empty_turn"]
-    assert mind.texts == ["Hello.", "[Note: You said nothing. Answer the caller now.]"]
+    assert gemini.typed(mind) == ["Hello.", "[Note: You said nothing. Answer the caller now.]"]
     assert call.audio
 
 
@@ -262,9 +262,9 @@ async def test_a_write_that_ends_after_its_call_was_withdrawn_is_told_as_a_note(
         tools.unheard.append(UnheardResult(tools.cancelled[0], "book", {"say": "Booked."}))
         tools.gate.set()
         await call.say()
-        await call.until(lambda: len(mind.texts) == 2)
+        await call.until(lambda: len(gemini.typed(mind)) == 2)
         assert server.sessions[0].tool_responses == []
-    assert mind.texts[1] == '[Note: book has finished meanwhile and returned {"say": "Booked."}.]'
+    assert gemini.typed(mind)[1] == '[Note: book has finished meanwhile and returned {"say": "Booked."}.]'
 
 
 async def test_the_older_model_gets_no_audio_while_it_waits_for_a_function(gemini: House) -> None:

@@ -250,7 +250,7 @@ async def test_a_key_reaches_the_model_as_words(gemini: House) -> None:
         call.attach()
         call.phone.press("1")
         await gemini.until(lambda: call.of("bot_said"), 20)
-    assert mind.texts == ["[The caller pressed 1]"]
+    assert gemini.typed(mind) == ["[The caller pressed 1]"]
     assert [event.digit for event in call.of("key_pressed")] == ["1"]
 
 
