@@ -6,17 +6,20 @@ import asyncio
 import math
 from array import array
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI, WebSocket
+from websockets.asyncio.client import connect
 
 from bot.audio import pcm_to_ulaw
-from bot.carriers import NextStep, OpenStream
+from bot.carriers import NextStep, OpenStream, media_socket
 from bot.carriers.call_status import CallStatus
 from bot.carriers.media_socket import MediaSocket
+from bot.carriers.media_stream import MediaStream
 from bot.carriers.twilio import CarrierRest
 from bot.carriers.webhooks import twilio_router
 from bot.errors import CarrierUnreachable, StreamRejected
@@ -143,6 +146,20 @@ class Office:
         return call, record
 
 
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[str]:
+    """The app behind a real uvicorn, set up as `twilio_router` says; gives its URL."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="warning", ws_max_size=2**20, ws_per_message_deflate=False)
+    )
+    running = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await running
+
+
 @pytest.fixture
 async def office() -> AsyncIterator[Office]:
     phone = network.Phone(ACCOUNT, TOKEN, public_url=PUBLIC, voice=ToneVoice())
@@ -158,16 +175,8 @@ async def office() -> AsyncIterator[Office]:
         app = FastAPI()
         sorry = NextStep("Something went wrong.", "hang_up", "en-US")
         app.include_router(twilio_router(office, settings, Metrics(), SystemClock(), sorry=sorry))
-        server = uvicorn.Server(
-            uvicorn.Config(app, port=0, log_level="warning", ws_max_size=2**20, ws_per_message_deflate=False)
-        )
-        serving = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        office.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        yield office
-        server.should_exit = True
-        await serving
+        async with serving(app) as office.url:
+            yield office
         await office.rest.close()
 
 
@@ -236,3 +245,38 @@ async def test_a_hang_up_that_is_refused_ends_the_call_by_the_socket(office: Off
     assert record.status == "completed"
     assert call.of(StreamStopped) == [StreamStopped("closed")]
     assert [verb.name for verb in record.trace] == ["Connect", "Hangup"]
+
+
+async def test_a_real_peer_that_stops_reading_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_socket, "STUCK_SECONDS", 0.5)
+    events: list[CallEvent] = []
+    line = MediaSocket(SystemClock(), Turns(events.append), Metrics(), lambda channel, data: None, events.append)
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    app = FastAPI()
+
+    @app.websocket("/media")
+    async def media(websocket: WebSocket) -> None:
+        await websocket.accept()
+        stream = MediaStream()
+        stream.receive(await websocket.receive_text())
+        assert stream.started is not None
+        line.attach(OpenStream(websocket, stream, stream.started, (), ()))
+        ended.set_result(await line.serve())
+
+    start = network.media.MediaStream(stream_sid="MZ1", call_sid="CA1", account_sid=ACCOUNT).start()
+    async with (
+        serving(app) as url,
+        connect(url.replace("http", "ws") + "/media", compression=None, close_timeout=0.1, max_queue=1) as peer,
+    ):
+        await peer.send(start)
+        while not line.attached:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        peer.transport.pause_reading()
+        async with asyncio.timeout(20):
+            while line.attached:
+                await line.play(b"\x55" * 8000)
+                await asyncio.sleep(0)
+            assert await ended == "lost"
+        peer.transport.abort()
+    failures = [event.failure for event in events if isinstance(event, Trouble)]
+    assert failures[0] == "carrier_stuck"

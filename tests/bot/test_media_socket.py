@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI, WebSocket
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
@@ -29,7 +27,6 @@ from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 from pipecat.workers.runner import WorkerRunner
-from websockets.asyncio.client import connect
 
 from bot.carriers import OpenStream, media_socket
 from bot.carriers.media_socket import MediaSerializer, MediaSocket, end_of_turn
@@ -548,42 +545,3 @@ async def test_a_pipeline_at_other_rates_is_refused(line: Line) -> None:
 
     with pytest.raises(ValueError, match="16000, 24000"):
         await MediaSerializer(line.socket).setup(Setup())  # type: ignore[arg-type]
-
-
-# -- over a real socket -----------------------------------------------------------------------------------------------
-
-
-async def test_a_real_peer_that_stops_reading_is_found_out(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_socket, "STUCK_SECONDS", 0.5)
-    app = FastAPI()
-    served = asyncio.get_running_loop().create_future()
-
-    @app.websocket("/media")
-    async def media(websocket: WebSocket) -> None:
-        await websocket.accept()
-        stream = MediaStream()
-        message = await websocket.receive_text()
-        events = stream.receive(message)
-        assert stream.started is not None
-        line.socket.attach(OpenStream(websocket, stream, stream.started, (message,), tuple(events)))
-        served.set_result(await line.socket.serve())
-
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws_ping_interval=None))
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with connect(f"ws://127.0.0.1:{port}/media", compression=None, close_timeout=0.1, max_queue=1) as peer:
-        await peer.send(START)
-        await until(lambda: line.socket.attached)
-        peer.transport.pause_reading()
-        began = asyncio.get_running_loop().time()
-        for _ in range(2000):
-            await line.socket.play(b"\x55" * 8000)
-            if not line.socket.attached:
-                break
-        assert await asyncio.wait_for(served, 10) == "lost"
-        assert asyncio.get_running_loop().time() - began < 10
-        peer.transport.abort()
-    server.should_exit = True
-    await serving
-    assert line.of(Trouble)[0].failure == "carrier_stuck"
