@@ -80,7 +80,8 @@ def create_app(
     app.state.parts = parts
     app.state.calls = calls
     sorry = NextStep(flow.phrases.sorry_unreachable, "hang_up", flow.language)
-    app.include_router(twilio_router(calls, settings, metrics, clock, sorry=sorry))
+    shared_key = settings.twilio_shared_key.get_secret_value() if settings.twilio_shared_key else None
+    app.include_router(twilio_router(calls, settings, metrics, clock, sorry=sorry, shared_key=shared_key))
     _add_operations(app, parts, calls)
     return app
 

@@ -307,7 +307,7 @@ class Call:
         left = await self._toolbox.finish()
         if left:
             self.record(Trouble("writes_unfinished", "tools", "nothing", f"{left} still running"))
-        self._turns.finish()
+        self._turns.line_lost()
         self.record(CallEnded(self.reason or "failed", (self._clock.now_ns() - self._begun_ns) / 1e6))
         self._closed = True
         self.tape_path = await self._tape.close({"seed": self._ids.seed.hex()})

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     )
     twilio_account_sid: str | None = Field(None, description="Account SID, AC and 32 hexadecimal digits.")
     twilio_auth_token: SecretStr | None = Field(None, description="Auth token: signs webhooks, opens the REST API.")
+    twilio_shared_key: SecretStr | None = Field(
+        None, description="Secret of a webhook shared key, where Twilio signs with one (SHA-256) instead of the token."
+    )
     twilio_api_base_url: str | None = Field(None, description="Another Twilio REST endpoint, for the stand-in.")
     public_url: str | None = Field(
         None,

@@ -112,13 +112,14 @@ class Turns:
             self._tell(self._turn, interrupted=True)
             self._next()
 
-    def finish(self) -> None:
-        """The line is gone: tell what is left, as far as it was heard."""
+    def line_lost(self) -> None:
+        """The media stream is gone, with what waited at the carrier: tell the turns as far as they were heard."""
         for turn in self._open.values():
             self._tell(turn, interrupted=True)
         self._open.clear()
-        if self._turn.text:
+        if self._speaking or self._turn.text:
             self._tell(self._turn, interrupted=True)
+            self._next()
 
     def _tell(self, turn: _Turn, *, interrupted: bool) -> None:
         words = " ".join("".join(turn.text).split())

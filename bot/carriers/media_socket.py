@@ -67,6 +67,9 @@ class BotTurns(Protocol):
     def interrupted(self) -> None:
         """What waited at the carrier was dropped."""
 
+    def line_lost(self) -> None:
+        """The stream is gone, and what waited at the carrier with it."""
+
 
 def end_of_turn() -> OutputTransportMessageFrame:
     """The frame that ends a bot turn: push it after ``TTSStoppedFrame``, it keeps its place behind the audio."""
@@ -305,6 +308,7 @@ class MediaSocket:
     def _detach(self, end: StreamEnd) -> None:
         self._opened = None
         self._playout.lost(self._now_ms())
+        self._turns.line_lost()
         self._on_event(StreamStopped(end))
 
     def _trouble(self, failure: str, detail: str) -> None:

@@ -83,7 +83,7 @@ def test_what_is_left_is_told_when_the_line_goes() -> None:
     subject.text("Half a sent")
     subject.audio_sent(200, 0)
     subject.played(0, 100, is_end=False)
-    subject.finish()
+    subject.line_lost()
     assert events[-1] == BotSaid("Half a sent", 0.5, True)
 
 
@@ -115,7 +115,7 @@ def test_whatever_happens_no_turn_is_told_twice_or_heard_more_than_whole(steps: 
                 subject.interrupted()
             case "played", (int(number), int(heard), bool(is_end)):
                 subject.played(number, heard, is_end)
-    subject.finish()
+    subject.line_lost()
     said = [event for event in events if isinstance(event, BotSaid)]
     assert all(0 <= event.heard <= 1 for event in said)
     started = [event.turn for event in events if isinstance(event, BotStartedSpeaking)]

@@ -20,21 +20,23 @@ import uvicorn
 from fakes.gemini import ListedEar, ListedMind, LoudnessDetector, ToneVoice
 from pydantic import SecretStr
 
+import sandbox.twilio  # noqa: F401
 from bot.app import create_app
 from bot.call import Call
 from bot.events import CallEvent
 from bot.settings import Settings
 from bot.tape import TapeReader
 from desk.desk import migrate
-import sandbox.twilio  # noqa: F401
 from sandbox.conversation import Conversation, Habits, Turn
 from sandbox.gemini import GeminiStandIn
 from sandbox.mind import Reply
+from sandbox.twilio.call import LiveCall
 from sandbox.twilio.exchange import Exchange
 from sandbox.twilio.phone import Phone
 from sandbox.twilio.record import CallRecord, new_sid
 
 TOKEN = "token-of-the-test"
+MS_PER_WORD = 60
 
 
 class EveryMind(ListedMind):
@@ -58,6 +60,10 @@ class Site:
     settings: Settings
     events: list[tuple[str, CallEvent]] = field(default_factory=list)
 
+    @property
+    def flow(self) -> Any:
+        return self.app.state.parts.flow
+
     def of(self, kind: str, call_sid: str | None = None) -> list[Any]:
         return [event for sid, event in self.events if event.kind == kind and call_sid in (None, sid)]
 
@@ -66,15 +72,19 @@ class Site:
         assert found is not None
         return found
 
-    async def ring(self, *turns: Turn, habits: Habits | None = None, **options: Any) -> CallRecord:
-        caller = Conversation(turns, habits or Habits(stays=True, hello_ms=20_000))
-        return await self.phone.call(
+    def dial(self, *turns: Turn, habits: Habits | None = None, **options: Any) -> LiveCall:
+        """A call that is not running yet."""
+        return self.phone.dial(
             f"{self.url}/twilio/voice",
-            caller=caller,
+            caller=Conversation(turns, habits or Habits(stays=True, hello_ms=20_000)),
             status_callback=f"{self.url}/twilio/status",
             fallback_url=f"{self.url}/twilio/fallback",
             **options,
         )
+
+    async def ring(self, *turns: Turn, **options: Any) -> CallRecord:
+        """A call from dialling to its end."""
+        return await self.dial(*turns, **options).run()
 
     async def tape_of(self, sid: str) -> list[CallEvent]:
         """The events on the closed tape."""
@@ -123,9 +133,10 @@ def open_site(tmp_path: Path, empty_database: Path) -> OpenSite:
         rendering = iter([EveryMind()] if warm else [])
         options: dict[str, Any] = {
             "mind_factory": lambda: next(rendering, None) or factory(),
-            "voice": ToneVoice(),
+            "voice": ToneVoice(MS_PER_WORD),
             "ear": ListedEar(),
             "detector_factory": LoudnessDetector,
+            "speed": 2.0,
         }
         account = new_sid("AC")
         async with (

@@ -45,10 +45,13 @@ class ListedMind:
 
 
 class ToneVoice:
-    """250 ms of a 440 Hz tone for each word."""
+    """A 440 Hz tone: so many ms for each word."""
+
+    def __init__(self, ms_per_word: int = 250) -> None:
+        self._ms_per_word = ms_per_word
 
     def speak(self, text: str, *, rate: int = 24000) -> bytes:
-        samples = np.arange(len(text.split()) * rate // 4)
+        samples = np.arange(len(text.split()) * rate * self._ms_per_word // 1000)
         return (8000 * np.sin(2 * np.pi * 440 * samples / rate)).astype("<i2").tobytes()
 
 
