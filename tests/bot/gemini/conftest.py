@@ -144,8 +144,9 @@ class Call:
         return await until(condition, seconds, lambda: f"{self.events}")
 
     async def turns_done(self, count: int = 1) -> None:
-        """Wait for the bot's `count`-th whole turn."""
+        """Wait for the bot's `count`-th whole turn, and until all its frames have come down."""
         await self.until(lambda: len(self.of("tokens_used")) >= count)
+        assert await self.worker.flush_pipeline()
 
 
 async def until(condition: Callable[[], Any], seconds: float = 15, what: Callable[[], str] = str) -> Any:
