@@ -141,7 +141,7 @@ class LiveCall:
         finally:
             await _cancel(callbacks, *self.side_streams.values(), *self._background)
             await self._line_up.aclose()
-            await self.webhooks.close()
+            await self.webhooks.aclose()
         return self.record
 
     async def _through(self) -> End:

@@ -7,6 +7,7 @@ after they answer, the callers hear what they say, and they leave after `talks_m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -141,10 +142,9 @@ async def _tell(exchange: Exchange, conference: Json, sid: str, callback: str, s
     if not callback:
         return
     assert exchange.phone is not None
-    webhooks = exchange.phone.dial(callback).webhooks
     fields = {"AccountSid": exchange.account_sid, "CallSid": sid, "CallStatus": status}
-    await webhooks.request(callback, fields | {"ConferenceSid": conference["sid"], "Timestamp": moment()})
-    await webhooks.close()
+    async with contextlib.aclosing(exchange.phone.webhooks(callback)) as webhooks:
+        await webhooks.request(callback, fields | {"ConferenceSid": conference["sid"], "Timestamp": moment()})
 
 
 def _participant_sid(conference: Json, request: Request) -> str:

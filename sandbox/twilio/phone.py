@@ -80,15 +80,12 @@ class Phone:
         `ring_timeout` in seconds and `detect_machine` (`sync`, or the URL that the asynchronous result is posted to)
         are for outbound calls, where the `Callee` of `to` answers.
         """
-        parts = urlsplit(number_url)
-        local = f"{parts.scheme}://{parts.netloc}"
-        public = self.public_url.rstrip("/") or local
-        route = self.route or Route(local=local, public=public)
+        webhooks = self.webhooks(number_url)
         return LiveCall(
             phone=self,
             sid=call_sid or new_sid("CA"),
             caller=caller or Conversation(),
-            url=number_url if self.route else public + number_url.removeprefix(local),
+            url=webhooks.route.public_form(number_url),
             method=method,
             twiml=twiml,
             from_=from_,
@@ -101,8 +98,15 @@ class Phone:
             ring_timeout=ring_timeout,
             detect_machine=detect_machine,
             fields=dict(fields or {}),
-            webhooks=Webhooks(self.signer or Signer(self.auth_token), route, self.webhook_timeout),
+            webhooks=webhooks,
         )
+
+    def webhooks(self, url: str) -> Webhooks:
+        """Somebody to make signed requests to the server at `url`."""
+        parts = urlsplit(url)
+        local = f"{parts.scheme}://{parts.netloc}"
+        route = self.route or Route(local=local, public=self.public_url.rstrip("/") or local)
+        return Webhooks(self.signer or Signer(self.auth_token), route, self.webhook_timeout)
 
     async def speak(self, text: str) -> bytes:
         """What the network itself says (`<Say>`), as s16le at 8000 Hz."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import wave
 from datetime import UTC, datetime
@@ -303,14 +304,13 @@ async def create_message(exchange: Exchange, request: Request, form: Form) -> Re
 
 async def _deliver(exchange: Exchange, message: Json, callback: str) -> None:
     assert exchange.phone is not None
-    webhooks = exchange.phone.dial(callback or "http://nowhere.invalid/").webhooks
-    for status in ("sent", "delivered"):
-        message["status"] = status
-        if callback:
+    async with contextlib.aclosing(exchange.phone.webhooks(callback)) as webhooks:
+        for status in ("sent", "delivered"):
+            message["status"] = status
             fields = {"MessageSid": message["sid"], "SmsSid": message["sid"], "MessageStatus": status}
             fields |= {"AccountSid": exchange.account_sid, "From": message["from"] or "", "To": message["to"]}
-            await webhooks.request(callback, fields | {"ApiVersion": "2010-04-01", "SmsStatus": status})
-    await webhooks.close()
+            if callback:
+                await webhooks.request(callback, fields | {"ApiVersion": "2010-04-01", "SmsStatus": status})
 
 
 async def list_messages(exchange: Exchange, request: Request, form: Form) -> Response:

@@ -90,6 +90,11 @@ class Route:
     local: str
     public: str
 
+    def public_form(self, url: str) -> str:
+        """`url` as it is signed: where it names the local address, with the public one in its place."""
+        here = urlsplit(url).netloc == urlsplit(self.local).netloc
+        return self.public + url.removeprefix(self.local) if here else url
+
     def to(self, url: str) -> tuple[str, dict[str, str]]:
         """Where to connect for `url`, and the headers that the proxy would add."""
         parts, public, local = urlsplit(url), urlsplit(self.public), urlsplit(self.local)
@@ -172,9 +177,10 @@ class Webhooks:
         self._client = httpx.AsyncClient(verify=_trusted(), trust_env=False)
         self._cookies: dict[str, str] = {}
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Drop the connections."""
-        await self._client.aclose()
+        # Cancelled half way, httpx would leave sockets open.
+        await asyncio.shield(self._client.aclose())
 
     async def request(self, url: str, fields: Fields, *, method: str = "POST") -> Sent:
         """One signed request, tried again as the URL's fragment says, redirects followed; never raises."""

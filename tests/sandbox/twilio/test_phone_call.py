@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from typing import Any
 
 import pytest
 
 from sandbox.conversation import Conversation, Habits, Turn
 from sandbox.twilio import Phone, sound
-from sandbox.twilio.line import Pace
+from sandbox.twilio.line import Line, Pace
 
 PUBLIC = "https://bot.example.com"
 HELLO = sound.tone((440,), 600)
@@ -95,6 +96,52 @@ async def test_frames_keep_a_monotonic_schedule(phone: Phone, server: Any) -> No
     assert [stamp for _, stamp, _ in arrived] == list(range(arrived[0][1], arrived[0][1] + 2000, 20))
     # No drift: 99 frames later it is 1980 ms later, give or take one stall of a busy machine.
     assert abs((arrived[-1][0] - arrived[0][0]) - 1.98) < 0.5
+
+
+async def test_a_quiet_caller_sends_mulaw_silence(phone: Phone, server: Any) -> None:
+    async def stream(sock: Any) -> None:
+        await sock.begin()
+        for _ in range(10):
+            await sock.until("media")
+
+    server.pages["/voice"] = server.connect()
+    server.stream = stream
+    await phone.call(f"{server.url}/voice", caller=Conversation(habits=STAYING))
+    payloads = {message["media"]["payload"] for message in server.sockets[0].of("media")}
+    assert payloads == {base64.b64encode(b"\xff" * 160).decode()}
+
+
+async def test_after_a_stall_the_missing_frames_follow_in_a_burst() -> None:
+    line = Line(Conversation(habits=STAYING), Pace())
+    loop = asyncio.get_running_loop()
+    async with line.up():
+        started = loop.time()
+        await asyncio.sleep(0.2)
+        time.sleep(0.5)  # noqa: ASYNC251 the stall
+        stalled_ms = line.now_ms
+        await asyncio.sleep(0.1)
+        elapsed_ms = (loop.time() - started) * 1000
+    assert stalled_ms <= 220
+    assert line.late_ms >= 400
+    assert elapsed_ms - 60 <= line.now_ms <= elapsed_ms + 60
+
+
+async def test_the_caller_may_hang_up_while_the_bot_speaks(phone: Phone, server: Any) -> None:
+    async def stream(sock: Any) -> None:
+        await sock.begin()
+        await sock.say(HELLO * 20, mark="never heard")
+        await sock.drain()
+
+    server.pages["/voice"] = server.connect(action=f"{PUBLIC}/after")
+    server.stream = stream
+    caller = Conversation([Turn(pause_ms=600), Turn(hang_up=True, at_once=True)])
+    record = await phone.call(f"{server.url}/voice", caller=caller)
+    assert record.ended_by == "caller hung up"
+    assert server.sockets[0].messages[-1]["event"] == "stop"
+    assert server.at("/after") == []
+    assert record.streams[0].stream.marks == []
+    assert record.streams[0].stream.buffered_ms > 10_000
+    assert record.errors == []
 
 
 async def test_a_server_that_closes_leads_to_the_action(phone: Phone, server: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import wave
 from collections.abc import AsyncIterator, Callable, Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,7 +89,7 @@ async def refused(work: Callable[[], object]) -> TwilioRestException:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -99,6 +101,25 @@ class TestErrors:
     async def test_an_unknown_call_is_20404_with_more_info(self, client: Client) -> None:
         error = await refused(client.calls("CA" + "0" * 32).fetch)
         assert (error.status, error.code) == (404, 20404)
+
+    async def test_bodies_sids_and_dates_have_twilios_shape(
+        self, exchange: Exchange, open_call: Any, account: tuple[str, str]
+    ) -> None:
+        import httpx
+
+        base = f"{exchange.api_base_url}/2010-04-01/Accounts/{account[0]}"
+        async with httpx.AsyncClient(auth=account) as http:
+            error = await http.get(f"{base}/Calls/CA{'0' * 32}.json")
+            call = (await http.get(f"{base}/Calls/{open_call.sid}.json")).json()
+        assert error.json() == {
+            "code": 20404,
+            "message": f"The requested resource /Calls/CA{'0' * 32}.json was not found",
+            "more_info": "https://www.twilio.com/docs/errors/20404",
+            "status": 404,
+        }
+        assert re.fullmatch(r"CA[0-9a-f]{32}", call["sid"])
+        assert parsedate_to_datetime(call["date_created"]).tzinfo is not None
+        assert call["date_created"].endswith("+0000")
 
     async def test_an_unknown_path_is_20404(self, client: Client) -> None:
         error = await refused(client.addresses("AD" + "0" * 32).fetch)

@@ -55,7 +55,7 @@ class TestSignature:
 async def webhooks(server: Any, account: tuple[str, str]) -> Any:
     made = Webhooks(Signer(account[1]), Route(local=server.url, public=PUBLIC), timeout=1)
     yield made
-    await made.close()
+    await made.aclose()
 
 
 class TestRequests:
@@ -99,7 +99,7 @@ class TestRequests:
         server.pages["/voice"] = DONE
         webhooks = Webhooks(signer, Route(local=server.url, public=PUBLIC))
         await webhooks.request(f"{PUBLIC}/voice", {"a": "b"})
-        await webhooks.close()
+        await webhooks.aclose()
         assert not server.got[0].signed
         assert {name for name in server.got[0].headers if "signature" in name} == headers
 
@@ -108,7 +108,7 @@ class TestRequests:
         server.token, server.algorithm = "key-secret", HMAC_SHA256
         webhooks = Webhooks(Signer("key-secret", shared_key="k1"), Route(local=server.url, public=PUBLIC))
         await webhooks.request(f"{PUBLIC}/voice", {"a": "b"})
-        await webhooks.close()
+        await webhooks.aclose()
         assert server.got[0].signed
         assert server.got[0].headers[SETTINGS_HEADER.lower()] == "key=k1,algorithm=HMAC_SHA256"
 
@@ -165,7 +165,7 @@ class TestRequests:
     async def test_nobody_listens(self, account: tuple[str, str]) -> None:
         webhooks = Webhooks(Signer(account[1]), Route(local="http://127.0.0.1:1", public=PUBLIC))
         sent = await webhooks.request(f"{PUBLIC}/voice", {})
-        await webhooks.close()
+        await webhooks.aclose()
         assert (sent.status, sent.code) == (0, 11205)
 
 
