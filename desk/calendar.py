@@ -80,11 +80,7 @@ def free_slots(
         for person in staff:
             taken = busy.get(person.id, set())
             for start in starts_on(business, service, person, day):
-                if (
-                    start >= earliest
-                    and start not in found
-                    and not any(cell in taken for cell in cells(service, start))
-                ):
+                if start >= earliest and start not in found and taken.isdisjoint(cells(service, start)):
                     found[start] = person.id
         for start in sorted(found):
             yield slot(business, service, found[start], start)
