@@ -199,6 +199,13 @@ class GeminiSession(GeminiLiveLLMService):
     # -- the connection -----------------------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
+        try:
+            await self._serve_connections()
+        except Exception as error:
+            logger.opt(exception=error).error("The session's keeper failed by a fault of ours")
+            self._on_lost(classify(error))
+
+    async def _serve_connections(self) -> None:
         attempt: Attempt | None = Attempt(self._attempts.model, 0.0)
         while attempt is not None:
             if attempt.model != self._model:
@@ -259,7 +266,7 @@ class GeminiSession(GeminiLiveLLMService):
         self._connections += 1
         self._leaving = False
         self._collect_unheard()
-        recap = self._talk.recap(resumed=resumed) if renewed else ""
+        recap = self._talk.recap(resumed=resumed, is_asked=self._uplink.has_texts) if renewed else ""
         if renewed and not resumed:
             await self._seed_history(connection)
         # Pipecat closes what it finds here when the pipeline ends.
@@ -351,7 +358,7 @@ class GeminiSession(GeminiLiveLLMService):
 
     async def _speak(self, audio: bytes) -> None:
         self._bot_turns.model_spoke(self._port_clock.now_ns())
-        self._uplink.understood()
+        self._uplink.answered()
         self._talk.owed = False
         self._nudges = 0
         await self._begin_speech()
@@ -405,7 +412,7 @@ class GeminiSession(GeminiLiveLLMService):
             await self.say_to_model(note("You said nothing. Answer the caller now"))
 
     def _hear(self, transcription: types.Transcription) -> None:
-        self._uplink.understood()
+        self._uplink.transcribed()
         self._caller_words.add(transcription.text or "")
         self._stop_words_timer()
         if transcription.finished:
@@ -448,7 +455,7 @@ class GeminiSession(GeminiLiveLLMService):
 
     async def _handle_msg_tool_call(self, message: types.LiveServerMessage) -> None:
         self._take_caller_words()
-        self._uplink.understood()
+        self._uplink.answered()
         for number, call in enumerate((message.tool_call and message.tool_call.function_calls) or (), 1):
             call.id = call.id or f"unnamed-{self._connections}-{number}"
             self._asked[call.id] = self._connections

@@ -159,15 +159,16 @@ class Conversation:
         self.owed = True
         return note(". ".join(late))
 
-    def recap(self, *, resumed: bool) -> str:
+    def recap(self, *, resumed: bool, is_asked: bool = False) -> str:
         """What the model must be told after its connection was renewed; empty if it knows all and nobody waits.
 
-        `resumed`: it was given back the state of `saved`; otherwise it was given the whole conversation.
+        `resumed`: it was given back the state of `saved`; otherwise it was given the whole conversation. `is_asked`: it
+        will be asked again what it had not answered, so that it need not be told that somebody waits.
         """
         missing = list(self._unsaved) if resumed else []
         unfinished = " ".join(self._speech.split())
         self._speech = ""
-        if not (missing or unfinished or self.owed or self._late):
+        if not (missing or unfinished or self._late or (self.owed and not is_asked)):
             return ""
         told = ["The connection was renewed"]
         if missing:

@@ -24,6 +24,7 @@ class Uplink:
         self._connection: Connection | None = None
         self._audio = CallerAudio()
         self._texts: list[str] = []
+        self._unanswered: list[str] = []
         self._flows = False
         self._dropped = False
 
@@ -32,24 +33,36 @@ class Uplink:
         """Whether there is a session."""
         return self._connection is not None
 
-    async def open(self, connection: Connection, first: str) -> None:
-        """There is a session: it gets `first` (if any), then the texts that waited."""
+    @property
+    def has_texts(self) -> bool:
+        """Whether texts wait for a session."""
+        return bool(self._texts)
+
+    async def open(self, connection: Connection, recap: str) -> None:
+        """There is a session: it gets `recap` (if any), then the texts that waited."""
         self._connection = connection
-        texts, self._texts = [first, *self._texts] if first else self._texts, []
+        if recap:
+            await _sent(connection.session.send_realtime_input(text=recap))
+        texts, self._texts = self._texts, []
         for text in texts:
             await self.text(text)
 
     def lost(self) -> None:
-        """The session is gone, and with it the audio that it had not understood yet."""
+        """The session is gone, and with it what it had not answered yet."""
         self._connection = None
         self._flows = self._dropped = False
         self._audio.lost()
+        self._texts[:0] = self._unanswered
+        self._unanswered.clear()
 
     async def text(self, words: str) -> None:
         """Words for the model (``realtimeInput.text``)."""
         connection = self._connection
-        if connection is None or not await _sent(connection.session.send_realtime_input(text=words)):
+        if connection is None:
             self._texts.append(words)
+            return
+        self._unanswered.append(words)
+        await _sent(connection.session.send_realtime_input(text=words))
 
     async def history(self, connection: Connection, turns: list[tuple[Literal["user", "model"], str]]) -> None:
         """A conversation that the model did not have, oldest first; before anything else."""
@@ -74,9 +87,14 @@ class Uplink:
             self._dropped = True
             self._on_dropped()
 
-    def understood(self) -> None:
-        """The audio sent so far is needed no more: the model has answered or transcribed it."""
+    def transcribed(self) -> None:
+        """The audio sent so far is known in words; it need not be sent again."""
         self._audio.understood()
+
+    def answered(self) -> None:
+        """The model speaks or acts: nothing that was sent so far need be sent again."""
+        self._audio.understood()
+        self._unanswered.clear()
 
     def hold_audio(self) -> None:
         """Keep the caller's audio for now."""

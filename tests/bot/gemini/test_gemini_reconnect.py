@@ -195,6 +195,26 @@ async def test_an_answer_that_was_owed_when_the_connection_broke_is_given(gemini
     assert call.audio
 
 
+async def test_a_greeting_that_was_asked_for_and_not_spoken_is_asked_for_again(gemini: House) -> None:
+    mind = gemini.Mind("Never heard.", "Good morning.")
+    faults = {1: Faults(close_before_first_word=(1,))}
+    async with gemini.serve(mind, faults) as server, gemini.call(server.url) as call:
+        await call.session.greet("Good morning.")
+        await call.turns_done()
+    assert gemini.typed(mind) == ['[The call has just been answered. Say exactly: "Good morning."]'] * 2
+    assert len(call.audio) == 2 * 24000 // 4 * 2
+
+
+async def test_what_was_answered_is_not_asked_again(gemini: House) -> None:
+    mind = gemini.Mind("Good morning.")
+    async with gemini.serve(mind, {1: Faults(drop_after_ms=4000)}) as server, gemini.call(server.url) as call:
+        await call.session.greet("Good morning.")
+        await call.until(lambda: len(call.of("model_connected")) == 2)
+        await call.hear(bytes(32 * 300))
+        await gemini.until(lambda: len(server.sessions[1].audio) >= 32 * 300)
+    assert len(gemini.typed(mind)) == 1
+
+
 async def test_many_drops_in_a_row_are_counted_and_end_in_one_word(gemini: House) -> None:
     async with gemini.serve(faults=Faults(drop_after_ms=200)) as server, gemini.call(server.url) as call:
         await call.until(lambda: call.lost, seconds=20)

@@ -296,3 +296,32 @@ async def test_an_end_waits_for_the_turn_and_closes_the_session(gemini: House) -
         await call.until(lambda: call.frames.of(EndFrame))
         assert len(call.audio) == 6 * 24000 // 4 * 2
         await gemini.until(lambda: not server.sessions[0].connected)
+
+
+async def test_a_turn_that_is_never_declared_complete_does_not_swallow_the_next(gemini: House) -> None:
+    mind = gemini.Mind("one two", "three four")
+    async with gemini.serve(mind, Faults(missing_turn_complete=(1,))) as server, gemini.call(server.url) as call:
+        await call.session.say_to_model("Count.")
+        await call.until(lambda: call.frames.of(TTSStoppedFrame))
+        await asyncio.sleep(0.1)
+        await call.session.say_to_model("On.")
+        await call.turns_done()
+        kinds = [type(frame) for frame in call.frames.of(TTSStartedFrame, TTSStoppedFrame)]
+    assert kinds == [TTSStartedFrame, TTSStoppedFrame] * 2
+    assert len(call.audio) == 4 * 24000 // 4 * 2
+
+
+async def test_a_tool_layer_that_has_broken_down_does_not_keep_the_model_waiting(
+    gemini: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.gemini.TOOL_BACKSTOP_SECONDS", 0.5)
+    tools = gemini.Tools()
+    tools.gate.clear()
+    mind = gemini.Mind(Reply(calls=[ToolCall("look_up")]), "I am sorry.")
+    async with gemini.serve(mind) as server, gemini.call(server.url, tools=tools) as call:
+        await call.session.say_to_model("Who am I?")
+        await call.turns_done()
+        tools.gate.set()
+    assert [set(result.response) for result in mind.results] == [{"error", "hint"}]
+    assert [event.failure for event in call.of("trouble")] == ["tool_backstop"]
+    assert call.audio
