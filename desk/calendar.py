@@ -49,10 +49,13 @@ def cell_bounds(first_day: date, last_day: date) -> tuple[int, int]:
 def to_instant(wanted: datetime, zone: ZoneInfo) -> datetime:
     """The moment meant by `wanted`, in UTC; a naive datetime is wall clock in `zone`, its `fold` tells a repeated hour.
 
-    Raises NotUnderstood for a wall-clock time that the clocks skip.
+    Raises NotUnderstood for a wall-clock time that the clocks skip, and at the ends of the calendar.
     """
     local = wanted if wanted.tzinfo else wanted.replace(tzinfo=zone)
-    instant = local.astimezone(UTC)
+    try:
+        instant = local.astimezone(UTC)
+    except OverflowError:
+        raise NotUnderstood(f"The year {wanted.year} is out of reach.", "Ask for the day again.") from None
     if instant.astimezone(local.tzinfo).replace(tzinfo=None) != local.replace(tzinfo=None):
         raise NotUnderstood(
             f"{spoken_day(local.date())} has no {local:%H:%M}: the clocks go forward.", "Offer a later time."

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime, time
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -95,8 +95,8 @@ class Desk:
         if last_day < first_day:
             raise NotUnderstood("The last day is before the first day.", "Ask which days are meant.")
         now = utc(self._clock)
-        noon = datetime(first_day.year, first_day.month, first_day.day, 12, tzinfo=self.business.zone)
-        wish = Wish(service, staff, noon.astimezone(UTC))
+        noon = datetime.combine(first_day, time(12), self.business.zone)
+        wish = Wish(service, staff, calendar.to_instant(noon, self.business.zone))
         with self._offering_alternatives(lambda _: wish), self._reading() as session:
             days = calendar.bookable_days(self.business, first_day, last_day, now)
             return list(islice(bookings.free_slots(session, self.business, service, staff, days, now), limit))

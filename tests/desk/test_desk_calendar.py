@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.errors import NotUnderstood
+from bot.errors import NotOpen, NotUnderstood
 from desk.business import Business, Holiday, Service, Staff, minutes_of
 from desk.calendar import cells, free_slots, open_spans, starts_on, to_instant
 
@@ -117,6 +117,15 @@ def test_a_wall_clock_time_is_read_in_the_business_zone():
     for skipped in (datetime(2026, 3, 8, 2, 30), datetime(2026, 3, 8, 2, 30, tzinfo=zone)):  # noqa: DTZ001
         with pytest.raises(NotUnderstood, match="Sunday 8 March 2026 has no 02:30"):
             to_instant(skipped, zone)
+
+
+@pytest.mark.parametrize("day", [date.min, date.max])
+def test_the_ends_of_the_calendar_are_refused_in_words(desk, customer_id, day):
+    with pytest.raises((NotOpen, NotUnderstood)):
+        desk.find_slots("checkup", day, day)
+    for clock_time in (time(0), time(23, 30)):
+        with pytest.raises((NotOpen, NotUnderstood)):
+            desk.book(service_id="checkup", start=datetime.combine(day, clock_time), customer_id=customer_id, key="k")
 
 
 # ---- the oracle
