@@ -151,8 +151,8 @@ class CallerSaid(CallEvent):
 class BotSaid(CallEvent):
     """One turn of the bot.
 
-    ``text`` is what was sent to the carrier: words that an interruption kept back are not in it. ``heard`` is how much of
-    the sent audio was played before the turn ended or was cut (0 to 1, by marks); ``interrupted`` tells that it was cut.
+    ``text`` is what was sent to the carrier: words that an interruption kept back are not in it. ``heard`` is how much
+    of the sent audio was played before the turn ended or was cut (0 to 1, by marks); ``interrupted``: it was cut.
     """
 
     kind = "bot_said"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,12 +89,12 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
         address = f"http://{_reachable(settings.host)}:{listener.getsockname()[1]}"
         stand_in = settings.uses_stand_in_model or settings.uses_stand_in_carrier
         card: Path | None = None
+        # The parts take two seconds of CPU to import: beside the stand-ins' own start, not after it.
+        loading = asyncio.create_task(asyncio.to_thread(importlib.import_module, "bot.app"))
         if stand_in:
             settings, card = await _with_stand_ins(settings, address, console, stack)
-        with console.status("Opening the switchboard …") if console.is_terminal else _Quiet():
-            from bot.app import create_app
-
-            app = create_app(settings)
+        with _progress(console, "Opening the switchboard …"):
+            app: FastAPI = (await loading).create_app(settings)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -132,7 +133,7 @@ async def _with_stand_ins(
         "They speak the real protocols, but what you hear is a practice voice, not a model.",
         highlight=False,
     )
-    with console.status("Starting the stand-ins …") if console.is_terminal else _Quiet():
+    with _progress(console, "Starting the stand-ins …"):
         stand_ins = await start_stand_ins(settings)
     stack.push_async_callback(stand_ins.stop)
     fake_carrier = settings.uses_stand_in_carrier
@@ -157,7 +158,7 @@ async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, 
         if seen == [call_sid]:
             view.show(event, now_ns)
 
-    with console.status("Rendering the greeting …") if console.is_terminal else _Quiet():
+    with _progress(console, "Rendering the greeting …"):
         await parts.greetings.warm(parts.flow)
     console.rule("sample call")
     parts.listeners.append(listener)
@@ -211,11 +212,9 @@ async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) ->
         await asyncio.wait({serving}, timeout=0.02)
 
 
-class _Quiet:
-    """Stands in for a spinner where nobody watches."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
+def _progress(console: Console, what: str) -> AbstractContextManager[object]:
+    """A spinner where somebody watches; a line elsewhere."""
+    if console.is_terminal:
+        return console.status(what)
+    console.print(what, highlight=False)
+    return nullcontext()

@@ -72,7 +72,7 @@ async def start_stand_ins(settings: Settings) -> StandIns:
         )
     sid, token = _account(settings)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sandbox", "serve", "--account-sid", sid, "--auth-token", token,
+        sys.executable, "-m", "sandbox", "serve", "--with-parent", "--account-sid", sid, "--auth-token", token,
         stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parent.parent,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="both stand-ins in one process; prints one JSON line when ready")
     serve.add_argument("--gemini-port", type=int, default=0, help="default: any free port")
     serve.add_argument("--twilio-port", type=int, default=0, help="default: any free port")
+    serve.add_argument("--with-parent", action="store_true", help="stop when the process that started this one is gone")
     twilio = commands.add_parser("twilio", help="the REST API of the stand-in carrier")
     twilio.add_argument("--port", type=int, default=8600, dest="twilio_port", help="default 8600, 0: any free port")
     for each in (serve, twilio):
@@ -57,8 +59,21 @@ async def _serve(args: argparse.Namespace) -> int:
         }
         print(_NOT_REAL, file=sys.stderr)
         print(json.dumps(ready), flush=True)
-        await stop.wait()
+        if getattr(args, "with_parent", False):
+            await _parent_or(stop)
+        else:
+            await stop.wait()
     return 0
+
+
+async def _parent_or(stop: asyncio.Event) -> None:
+    """Wait for `stop`, or until an orphan's new parent shows that the old one died without a word."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await stop.wait()
+                return
 
 
 def _gemini(port: int) -> GeminiStandIn:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from sandbox.twilio import sound
+from sandbox import sound
 
 
 class Speaker(Protocol):

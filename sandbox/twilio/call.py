@@ -12,8 +12,9 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin
 
+from sandbox import sound
 from sandbox.conversation import Caller
-from sandbox.twilio import sound, verbs
+from sandbox.twilio import verbs
 from sandbox.twilio.line import Line
 from sandbox.twilio.media import Notice
 from sandbox.twilio.outcome import End, Fetch, Next, Outcome, Run

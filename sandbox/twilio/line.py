@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from sandbox import sound
 from sandbox.conversation import Caller
-from sandbox.twilio import sound
 from sandbox.twilio.stream import StreamSocket
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.twilio import sound
+from sandbox import sound
 
 BUFFER_LIMIT = 10 * 60 * sound.RATE
 # A gap in mid-sound shorter than this is choppy audio; a longer one is a pause.

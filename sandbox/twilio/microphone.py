@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from typing import Any, Self
 
+from sandbox import sound
 from sandbox.conversation import Speaker, Spoken
-from sandbox.twilio import sound
 
 # Frames kept for the loudspeaker; what is later than this is dropped, so that the delay does not grow.
 _MOST_WAITING = 10

@@ -11,8 +11,9 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from sandbox import sound
 from sandbox.conversation import Caller
-from sandbox.twilio import sound, twiml
+from sandbox.twilio import twiml
 from sandbox.twilio.outcome import End, Next, Outcome, after
 from sandbox.twilio.record import new_sid
 from sandbox.twilio.twiml import Interpreter, TwimlError, Verb

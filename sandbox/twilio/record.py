@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox.twilio import sound
+from sandbox import sound
 from sandbox.twilio.media import MediaStream, Notice
 from sandbox.twilio.stream import StreamEnd
 from sandbox.twilio.twiml import Interpreter, Verb

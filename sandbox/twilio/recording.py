@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Literal
 
-from sandbox.twilio import sound
+from sandbox import sound
 
 Kept = Literal["audio", "silence"]
 

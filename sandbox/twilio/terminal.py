@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import websockets
 
+from sandbox import sound
 from sandbox.conversation import Caller, Conversation, ScriptError, Speaker, Spoken, Turn, load_script, sample_customer
-from sandbox.twilio import sound
 from sandbox.twilio.lines import RemoteExchange
 from sandbox.twilio.microphone import Microphone, NoMicrophone
 from sandbox.twilio.phone import Phone

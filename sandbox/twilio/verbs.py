@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from sandbox.twilio import parties, sound, twiml
+from sandbox import sound
+from sandbox.twilio import parties, twiml
 from sandbox.twilio.line import Input
 from sandbox.twilio.media import MediaStream
 from sandbox.twilio.outcome import End, Fetch, Next, Outcome, after

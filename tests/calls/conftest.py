@@ -20,7 +20,6 @@ import uvicorn
 from fakes.gemini import ListedEar, ListedMind, LoudnessDetector, ToneVoice
 from pydantic import SecretStr
 
-import sandbox.twilio  # noqa: F401
 from bot.app import create_app
 from bot.call import Call
 from bot.events import CallEvent

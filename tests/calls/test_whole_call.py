@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -21,7 +21,7 @@ END_CALL = Reply(calls=[ToolCall("end_call")])
 
 def free_starts(site: Any, count: int) -> list[tuple[str, str]]:
     """(day, time) of free cleanings, each on another day."""
-    first = date.today() + timedelta(days=2)
+    first = datetime.now(site.flow.zone).date() + timedelta(days=2)
     slots = site.app.state.parts.desk.find_slots("cleaning", first, first + timedelta(days=40), limit=2000)
     starts = {}
     for slot in slots:

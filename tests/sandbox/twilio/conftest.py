@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from starlette.datastructures import FormData, Headers
 from twilio.request_validator import RequestValidator
 
-from sandbox.twilio import sound
+from sandbox import sound
 
 ACCOUNT = "AC" + "1" * 32
 TOKEN = "a-token-of-the-sandbox"

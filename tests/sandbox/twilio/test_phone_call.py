@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from sandbox import sound
 from sandbox.conversation import Conversation, Habits, Turn
-from sandbox.twilio import Phone, sound
+from sandbox.twilio import Phone
 from sandbox.twilio.line import Line, Pace
 
 PUBLIC = "https://bot.example.com"

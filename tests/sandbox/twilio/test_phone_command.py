@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sandbox.twilio import sound
+from sandbox import sound
 
 ROOT = Path(__file__).parents[3]
 AUDIO = ROOT.parent / "shared" / "data" / "audio"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from sandbox import sound
 from sandbox.conversation import Conversation, Habits, ScriptError, Turn, load_script, sample_customer
-from sandbox.twilio import sound
 
 VOICED = sound.tone((440,), 20)
 QUIET = sound.SILENT_FRAME

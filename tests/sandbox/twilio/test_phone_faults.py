@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from sandbox import sound
 from sandbox.conversation import Conversation, Habits, Turn
-from sandbox.twilio import Faults, Phone, sound
+from sandbox.twilio import Faults, Phone
 
 PUBLIC = "https://bot.example.com"
 AFTER = "<Say>next verb</Say>"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi import Response
 
+from sandbox import sound
 from sandbox.conversation import Conversation, Habits, Turn
-from sandbox.twilio import Callee, Phone, sound
+from sandbox.twilio import Callee, Phone
 from sandbox.twilio.line import Pace
 
 PUBLIC = "https://bot.example.com"

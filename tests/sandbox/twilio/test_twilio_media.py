@@ -11,7 +11,7 @@ import wave
 import numpy as np
 import pytest
 
-from sandbox.twilio import sound
+from sandbox import sound
 from sandbox.twilio.media import BUFFER_LIMIT, MediaStream
 
 STREAM = "MZ" + "a" * 32

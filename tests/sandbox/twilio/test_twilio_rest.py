@@ -17,8 +17,9 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
+from sandbox import sound
 from sandbox.conversation import Conversation, Habits, Turn
-from sandbox.twilio import Callee, Exchange, Phone, RemoteExchange, RestFault, sound
+from sandbox.twilio import Callee, Exchange, Phone, RemoteExchange, RestFault
 from sandbox.twilio.webhook import Route
 
 PUBLIC = "https://bot.example.com"

@@ -236,7 +236,7 @@ class TestVoiceWebhook:
         assert [text for _, text in record.announcements] == ["Closed & gone"]
 
     async def test_audio_is_played(self, phone: Phone, server: Any) -> None:
-        from sandbox.twilio import sound
+        from sandbox import sound
 
         tone = sound.tone((500,), 400)
         server.pages["/voice"] = Response(sound.wav(tone), media_type="audio/wav")
