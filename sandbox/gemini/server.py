@@ -434,7 +434,7 @@ def _forget(_audio: bytes) -> None:
 
 
 def _default_mind() -> Mind:
-    from sandbox.mind import SchemaMind
+    from sandbox.schema_mind import SchemaMind
 
     return SchemaMind()
 

@@ -1,0 +1,159 @@
+"""A mind that holds a conversation out of nothing but the declared functions. It is a stand-in, not a language model.
+
+From names, descriptions and parameters it works out what the caller may want, asks for what is missing, reads back and
+waits for a yes before anything is changed, calls, and speaks the result. docs/sandbox-mind.md tells how it thinks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import date
+from typing import Any, Literal
+
+from sandbox.declarations import declared_functions, instruction_text
+from sandbox.dialogue import Dialogue
+from sandbox.english import MONTHS
+from sandbox.goals import takes_any_words
+from sandbox.grammar import Expected, Grammar
+from sandbox.listening import Heard, listen
+from sandbox.mind import Reply, ToolResult
+from sandbox.phrasing import PREFACE
+
+_SAY_EXACTLY = re.compile(r'Say exactly:\s*"(.*)"', re.DOTALL)
+_RETURNED = re.compile(r"(?:Called (\w+); it|(\w+) has finished meanwhile and) returned (?=\{)")
+_SPEAK_UP = re.compile(r"\b(carry on|answer|say|tell|ask|acknowledge|apologi[sz]e|repeat|returned)\b", re.IGNORECASE)
+_EXPECTED: dict[str, Expected] = {
+    "confirm": "yes_or_no",
+    "anything_else": "yes_or_no",
+    "message": "yes_or_no",
+    "offer": "choice",
+    "listing": "choice",
+    "datetime": "date",
+    **{kind: kind for kind in ("name", "phone", "date", "time", "choice")},
+}
+
+
+class SchemaMind:
+    """`sandbox.mind.Mind` without a script. `today` is asked only where the system instruction names no date."""
+
+    def __init__(self, today: Callable[[], date] = date.today) -> None:
+        self._clock = today
+        self._dialogue = Dialogue()
+        self._introduced = False
+
+    def begin(self, setup: dict[str, Any]) -> None:
+        """Read functions and instruction; the conversation so far is kept."""
+        dialogue = self._dialogue
+        dialogue.functions = declared_functions(setup)
+        dialogue.instruction = instruction_text(setup)
+        dialogue.today = _date_in(dialogue.instruction) or self._clock()
+
+    def grammar(self) -> Grammar:
+        """What it expects to hear: the answer to its last question is the likeliest."""
+        dialogue = self._dialogue
+        expected = _EXPECTED.get(dialogue.asking) or _EXPECTED.get(self._expected_kind(), "anything")
+        return Grammar.for_functions(dialogue.functions, dialogue.instruction, expected)
+
+    def on_user(self, text: str, source: Literal["audio", "text"]) -> Reply:
+        """The caller's turn, or, typed in square brackets, a note of the client's."""
+        text = text.strip()
+        if exact := _SAY_EXACTLY.search(text):
+            return Reply(say=exact[1])
+        if source == "text" and text.startswith("["):
+            return self._introduce(self._note(text))
+        if not text:
+            silence = Reply(self._dialogue.question)
+            return self._introduce(self._dialogue.not_heard() if source == "audio" else silence)
+        return self._introduce(self._dialogue.hear(self._listen(text)))
+
+    def on_tool_results(self, results: list[ToolResult]) -> Reply:
+        """Results of the calls of the last reply, or of one that was given up."""
+        taken = [self._dialogue.result(each) for each in results]
+        before = " ".join(words for words in taken if isinstance(words, str) and words)
+        decided = [reply for reply in taken if isinstance(reply, Reply)]
+        if not decided:
+            return self._introduce(self._dialogue.advance(before))
+        say = " ".join(part for part in (before, *(reply.say for reply in decided)) if part)
+        return self._introduce(Reply(say, [call for reply in decided for call in reply.calls]))
+
+    def remember(self, turns: list[tuple[Literal["user", "model"], str]]) -> None:
+        """Take over a conversation: what the caller said is understood anew, what functions returned is taken in."""
+        for role, text in turns:
+            if role == "model":
+                self._introduced = self._introduced or PREFACE in text
+                self._recall(text)
+            elif text.strip() and not text.strip().startswith("["):
+                self._dialogue.hear(self._listen(text))
+
+    def _introduce(self, reply: Reply) -> Reply:
+        if not reply.say or self._introduced:
+            return reply
+        self._introduced = True
+        return reply if PREFACE in reply.say else Reply(f"{PREFACE} {reply.say}", reply.calls)
+
+    def _listen(self, text: str) -> Heard:
+        return listen(text, self._dialogue.functions, self._dialogue.today, self._expected_kind())
+
+    def _expected_kind(self) -> str:
+        if self._dialogue.asking == "offer":
+            return "time"
+        asked = self._dialogue.asked
+        if asked is None:
+            return self._dialogue.asking if self._dialogue.asking in ("date", "time") else ""
+        return "text" if takes_any_words(asked) else asked.kind
+
+    # -- notes of the client -------------------------------------------------------------------------------------------
+
+    def _note(self, text: str) -> Reply:
+        dialogue = self._dialogue
+        if key := re.search(r"caller pressed ([0-9*#A-D]+)", text):
+            return self._keys(key[1])
+        if re.search(r"\bsilen(t|ce)\b", text):
+            return Reply(f"Are you still there? {dialogue.question}")
+        for words in re.findall(r"\bcaller: ([^;\]]+)", text):
+            dialogue.hear(self._listen(words))
+        told = self._recall(text)
+        if told:
+            return told
+        return dialogue.advance() if _SPEAK_UP.search(text) else Reply()
+
+    def _recall(self, text: str) -> Reply | None:
+        """Take in the results that a text tells; what follows from the last one."""
+        reply = None
+        for match in _RETURNED.finditer(text):
+            try:
+                response, _ = json.JSONDecoder().raw_decode(text[match.end() :])
+            except ValueError:
+                continue
+            reply = self.on_tool_results([ToolResult("", match[1] or match[2], response)])
+        return reply
+
+    def _keys(self, keys: str) -> Reply:
+        dialogue, asked = self._dialogue, self._dialogue.asked
+        number = int(keys) if keys.isdigit() else 0
+        if asked and asked.kind in ("phone", "number", "id", "text"):
+            return dialogue.hear(self._listen(keys))
+        if dialogue.asking in ("confirm", "message", "anything_else") and number in (1, 2):
+            return dialogue.hear(self._listen("yes" if number == 1 else "no"))
+        if 1 <= number <= len(dialogue.offers):
+            return dialogue.hear(Heard(keys, (keys,), ordinal=number))
+        if asked and 1 <= number <= len(asked.choices):
+            return dialogue.hear(self._listen(asked.choices[number - 1].phrases[0]))
+        if asked and asked.kind in ("date", "time", "datetime"):
+            return dialogue.hear(self._listen(keys))
+        return Reply(f"You pressed {' '.join(keys)}. {dialogue.question}")
+
+
+def _date_in(instruction: str) -> date | None:
+    """The day that an instruction calls today: the first date it names."""
+    try:
+        if written := re.search(r"\b\d{4}-\d{2}-\d{2}\b", instruction):
+            return date.fromisoformat(written[0])
+        pattern = rf"\b({'|'.join(MONTHS)}) (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}})\b"
+        if named := re.search(pattern, instruction, re.IGNORECASE):
+            return date(int(named[3]), MONTHS.index(named[1].lower()) + 1, int(named[2]))
+    except ValueError:
+        pass
+    return None
