@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -220,6 +220,31 @@ def test_a_writer_waits_for_another_and_reports_if_it_takes_too_long(database_ur
             holder.exec_driver_sql(claim)
             with pytest.raises(OperationalError, match="lock"):
                 execute(second, claim)
+    finally:
+        first.dispose()
+        second.dispose()
+
+
+def test_a_writer_that_reads_first_is_not_overtaken(database_url):
+    first, second = (make_engine(database_url).execution_options(writes=True) for _ in range(2))
+
+    def claim(connection, key):
+        connection.exec_driver_sql(f"INSERT INTO desk_commands VALUES ('b', '{key}', 'x', NULL, '2026-01-01')")
+
+    def write():
+        with second.begin() as connection:
+            claim(connection, "two")
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with first.begin() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM desk_commands")
+                other = pool.submit(write)
+                wait([other], timeout=0.3)
+                claim(connection, "one")
+            other.result()
+        with first.connect() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM desk_commands").scalar() == 2
     finally:
         first.dispose()
         second.dispose()
