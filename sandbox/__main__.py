@@ -11,6 +11,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
 from sandbox.twilio.exchange import Exchange
 from sandbox.twilio.record import new_sid
 
@@ -57,11 +59,15 @@ async def _serve(args: argparse.Namespace) -> int:
             "account_sid": exchange.account_sid,
             "auth_token": exchange.auth_token,
         }
-        print(_NOT_REAL, file=sys.stderr)
-        print(json.dumps(ready), flush=True)
         if getattr(args, "with_parent", False):
+            # The parent says that these are stand-ins, and its terminal shows the call.
+            logger.remove()
+            logger.add(sys.stderr, level="WARNING", diagnose=False)
+            print(json.dumps(ready), flush=True)
             await _parent_or(stop)
         else:
+            print(_NOT_REAL, file=sys.stderr)
+            print(json.dumps(ready), flush=True)
             await stop.wait()
     return 0
 
