@@ -37,7 +37,7 @@ from sandbox.outcomes import (
     slots_named,
     spoken,
     task_of,
-    title_of,
+    titled,
 )
 from sandbox.phrasing import (
     ANYTHING_ELSE,
@@ -73,6 +73,7 @@ class Dialogue:
         self.asking = ""
         self.question = HOW_CAN_I_HELP
         self.offers: list[Offer] = []
+        self._offer_question = ""
         self._last: Goal | None = None
         self._lasting: dict[str, Any] = {}
         self._looked_up = False
@@ -194,6 +195,8 @@ class Dialogue:
         if self.asking in ("offer", "listing") and (picked := self._picked(heard)):
             goal.take(heard)
             return self._pick(goal, picked)
+        if self._takes_any_words() and heard.no and len(heard.words) < 5:
+            return self._refused(goal)
         proposed = bool(self.offers) and "time" in goal.values
         changed = goal.take(heard, self.asking)
         if proposed and heard.days and not heard.times:
@@ -287,8 +290,8 @@ class Dialogue:
         if calls := self._helping_calls(goal):
             return Reply(before, calls)
         missing = goal.missing()
-        if missing and self.offers and slot_of(missing[0]) in ("time", "datetime"):
-            return self._ask("offer", "Which one suits you?", before)
+        if missing and self.offers and slot_of(missing[0]) in ("date", "time", "datetime"):
+            return self._ask("offer", self._offer_question, before)
         if missing:
             slot = slot_of(missing[0])
             slot = "date" if slot == "datetime" and "date" not in goal.values else slot
@@ -298,6 +301,8 @@ class Dialogue:
         return Reply(before, [ToolCall(goal.function.name, goal.arguments())])
 
     def _ask(self, asking: str, question: str, before: str = "") -> Reply:
+        if asking == "offer":
+            self._offer_question = question
         self.asking, self.question = asking, question
         return Reply(f"{before} {question}".strip())
 
@@ -415,7 +420,7 @@ class Dialogue:
         return self._ask("offer", f"Would {say_offer(found[0], self.today)} suit you?", said)
 
     def _listed(self, goal: Goal, response: dict[str, Any]) -> Reply | str:
-        found = offers(response, self.today)
+        found = titled(offers(response, self.today), response)
         if not found:
             self._end_goal()
             return self._ask("anything_else", ANYTHING_ELSE, spoken(response))
@@ -428,7 +433,7 @@ class Dialogue:
         return ""
 
     def _choose_listed(self, goal: Goal, offer: Offer) -> None:
-        goal.subject = title_of(offer)
+        goal.subject = offer.label
         listing = listing_for(goal.function, self.functions)
         if listing and listing[1]:
             numbers = (offer.fields.get(key) for key in (listing[1].name, "number", "id"))

@@ -35,9 +35,10 @@ _PHRASES = {
     r"\b(what|which|any|my) appointments\b|\b(when is|when's) my\b|\bdo i have\b|\bwhen am i\b": "list",
     r"\b(call (me )?back|ring me back|tell (them|him|her|the)|i will be late|i'll be late|running late)\b": "message",
     r"\b(speak|talk) (to|with) (an?|some\w*|the|one)\b": "message",
-    r"\b(free (time|slot)s?|available|availability|openings?|anything free)\b": "find",
+    r"\b(free (time|slot)s?|available|availability|openings|an opening|anything free)\b": "find",
 }
 _PRONOUN_AFTER = r"\b(make|change|move|book|cancel) (it|that|this|sure)\b"
+_TELLING = word_set("create cancel move message")
 _NOT_NOUNS = word_set("for by of the a an id new to from with")
 _AVAILABILITY = word_set("free available availability slot slots opening openings")
 _PEOPLE = word_set("customer caller client patient contact guest member person profile account user")
@@ -106,8 +107,9 @@ def wanted(heard: Heard, functions: Sequence[Function]) -> tuple[Function | None
 def _score(heard: Heard, function: Function) -> tuple[float, bool]:
     deeds = _deeds(heard)
     verb = verb_of(function)
-    named = verb in deeds
     nouns = [noun for noun in nouns_of(function) if any(alike(word.removesuffix("s"), noun) for word in heard.words)]
+    telling = verb in _TELLING or bool(nouns) or is_availability(function)
+    named = verb in deeds and telling
     score = 3.0 * named + 2.0 * bool(nouns)
     described = {word for word in words(function.description) if len(word) > 4}
     score += min(1.0, 0.25 * len(described & set(heard.words)))

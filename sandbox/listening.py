@@ -43,6 +43,8 @@ _ANY = (
     r"\b(as soon as possible|soonest|earliest|first available|next available|any ?(time|day|thing|one)?"
     r"|whenever|whatever|either|doesn't matter|don't (mind|care|know)|up to you|you choose)\b"
 )
+_BEFORE_ONE = word_set("the that this last earliest any other which either next")
+_REQUESTS = word_set("want would like need can could may book cancel move reschedule change leave forget when how why")
 _BYES = (
     r"\b(good ?bye|bye|that's all|that is all|that will be all|that's it|that is it|nothing else|nothing more"
     r"|that's everything|i'm done|i am done|have a (nice|good|great) (day|evening|one)|hang up)\b"
@@ -160,16 +162,17 @@ def listen(text: str, functions: Sequence[Function], today: date, expected: str 
     taken: list[Found[Any]] = [*found_phones]
     found_days = [each for each in dates(said, today) if _is_free(each, taken)]
     taken += found_days
+    bare = expected in ("time", "datetime")
     found_times = [
-        each for each in times(said, found_days, bare=expected in ("time", "datetime")) if _is_free(each, taken)
+        each for each in times(said, found_days, bare=bare) if _is_free(each, taken) and not _means_a_thing(said, each)
     ]
     taken += found_times
     values = bool(found_days or found_times or found_phones)
     found_names = _names(said, taken, bare=expected == "name" and not values)
-    choices = _choices(said, functions, [*taken, *found_names])
+    led = [each for each in found_names if each.start and said[each.start - 1] in ("is", "name", "name's")]
+    choices = _choices(said, functions, [*taken, *led])
     plain = " ".join(said)
-    if expected == "name" and choices and not _well_known(found_names):
-        found_names = [each for each in found_names if not _inside_a_choice(each.value, choices)]
+    found_names = [each for each in found_names if each in led or not _inside_a_choice(each.value, choices)]
     return Heard(
         text=plain,
         words=tuple(said),
@@ -188,6 +191,13 @@ def _is_free(found: Found[Any], taken: Iterable[Found[Any]]) -> bool:
     return all(found.end <= other.start or found.start >= other.end for other in taken)
 
 
+def _means_a_thing(said: Sequence[str], found: Found[time]) -> bool:
+    """ "The second one" names no hour."""
+    before = said[found.start - 1] if found.start else ""
+    alone = said[found.start : found.end] == ["one"]
+    return alone and (before in _BEFORE_ONE or ordinal_at(said, found.start - 1) is not None)
+
+
 def _kept(said: Sequence[str], found: list[Found[Any]]) -> list[Found[Any]]:
     """Without what was ruled out: "not ten, eleven"."""
     kept = [each for each in found if "not" not in said[max(0, each.start - 2) : each.start]]
@@ -196,15 +206,21 @@ def _kept(said: Sequence[str], found: list[Found[Any]]) -> list[Found[Any]]:
 
 def _names(said: Sequence[str], taken: Sequence[Found[Any]], *, bare: bool) -> list[Found[str]]:
     found = []
-    for each in names(said, bare=bare):
+    bare = bare and not set(said) & _REQUESTS
+    for each in [*names(said, bare=bare), *_first_and_last(said)]:
         spoken = each.value.lower().split()
         if not set(spoken) & (_NAME_STOPS | set(WEEKDAYS) | set(MONTHS) - FIRST_NAMES) and _is_free(each, taken):
             found.append(each)
     return found
 
 
-def _well_known(found: Sequence[Found[str]]) -> bool:
-    return any(set(each.value.lower().split()) & (FIRST_NAMES | LAST_NAMES) for each in found)
+def _first_and_last(said: Sequence[str]) -> list[Found[str]]:
+    """Two well-known names in a row, which need no "my name is"."""
+    return [
+        Found(f"{first} {last}".title(), at, at + 2)
+        for at, (first, last) in enumerate(zip(said, said[1:], strict=False))
+        if first in FIRST_NAMES and last in LAST_NAMES
+    ]
 
 
 def _inside_a_choice(name: str, choices: dict[str, tuple[Choice, ...]]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, time
 from typing import Any
 
@@ -49,7 +49,10 @@ def error_of(result: dict[str, Any]) -> str:
         error = error.get("message") or "That did not work"
     if error is None and (result.get("success") is False or result.get("ok") is False):
         error = result.get("reason") or result.get("message") or "That did not work"
-    return sentence(your(str(error))) if error else ""
+    if not error:
+        return ""
+    words_ = re.sub(r"^Nothing was done\.\s*|(?<![\w,] )\b[a-z_]+: (?=[A-Z'\"])", "", str(error))
+    return sentence(your(words_))
 
 
 def asks(result: dict[str, Any]) -> str:
@@ -119,9 +122,12 @@ def _moment(item: dict[str, Any], today: date) -> tuple[date | None, time | None
     return day, at
 
 
-def title_of(offer: Offer) -> str:
-    """What is meant, for a read-back: "Cleaning, June Abbott, Wednesday, December 2 at 11:00 AM"."""
-    return ", ".join(_telling(offer.fields)) if offer.fields else offer.label
+def titled(found: list[Offer], result: dict[str, Any]) -> list[Offer]:
+    """The same with the words that the result has for each: "Cleaning with June Abbott on Tuesday; Filling with ..."."""
+    parts = [part.strip(" .") for part in spoken(result).split(";")]
+    if len(parts) != len(found):
+        return [replace(each, label=", ".join(_telling(each.fields)) or each.label) for each in found]
+    return [replace(each, label=part) for each, part in zip(found, parts, strict=True)]
 
 
 def say_offer(offer: Offer, today: date) -> str:

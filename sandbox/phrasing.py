@@ -22,6 +22,7 @@ GOODBYE = "Thank you for calling. Goodbye."
 HOW_CAN_I_HELP = "How can I help you?"
 _LONGEST_HEAD = 12
 _MOST_CHOICES = 4
+_TEXTS = ("text", "content", "body", "message", "note", "words")
 
 
 def sentence(text: str) -> str:
@@ -98,16 +99,16 @@ def read_back(goal: Goal, today: date) -> str:
     values = goal.values
     for parameter in goal.function.parameters:
         slot = slot_of(parameter)
-        if not goal.knows(parameter) or slot in ("date", "time", "datetime", "name"):
-            continue
-        parts.append(_part(parameter, values[slot]))
+        beside = slot in ("date", "time", "datetime", "name") or (goal.subject and parameter.kind in ("text", "id"))
+        if goal.knows(parameter) and not beside:
+            parts.append(_part(goal.function, parameter, values[slot]))
     own = {slot_of(each) for each in goal.function.parameters}
     moment = _moment(goal, own, today)
     text = ", ".join(parts)
     if moment:
         text = f"{text} {'to' if goal.subject and goal.verb == 'move' else 'on'} {moment}" if text else f"on {moment}"
-    if "name" in own and values.get("name") and goal.verb != "cancel":
-        text = f"{text} for {values['name']}" if text else f"for {values['name']}"
+    if "name" in own and values.get("name") and not goal.subject:
+        text = f"{text} {'from' if goal.verb == 'message' else 'for'} {values['name']}".strip()
     return sentence(text) if text else ""
 
 
@@ -118,14 +119,15 @@ def _moment(goal: Goal, own: set[str], today: date) -> str:
     return " at ".join(([say_day(day, today)] if day else []) + ([say_time(at)] if at else []))
 
 
-def _part(parameter: Parameter, value: Any) -> str:
+def _part(function: Function, parameter: Parameter, value: Any) -> str:
     if parameter.kind == "phone":
         return f"phone number {' '.join(str(value))}"
     if isinstance(value, bool):
         return label_of(parameter) if value else f"not {label_of(parameter)}"
     if parameter.choices:
         return str(value)
-    return f"{label_of(parameter)}: {value}"
+    label = label_of(parameter)
+    return f"{function.verbs[-1] if label in _TEXTS else label}: {value}"
 
 
 def shall_i(function: Function) -> str:
