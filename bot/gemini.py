@@ -49,7 +49,7 @@ from bot.flow import Flow
 from bot.gemini_client import Connection, GeminiClients, Tap, audio_of
 from bot.gemini_memory import CallerAudio, CallerWords, Conversation, note
 from bot.gemini_models import EXPECTED, Attempt, Attempts, classify, live_config, profile_of
-from bot.gemini_uplink import Uplink
+from bot.gemini_uplink import Uplink, send_history
 from bot.ports import Clock
 from bot.tools import ToolDeclaration, UnheardResult
 
@@ -267,20 +267,17 @@ class GeminiSession(GeminiLiveLLMService):
         self._leaving = False
         self._collect_unheard()
         recap = self._talk.recap(resumed=resumed, is_asked=self._uplink.has_texts) if renewed else ""
-        if renewed and not resumed:
-            await self._seed_history(connection)
+        turns = [] if resumed else self._talk.turns
+        if turns and not self._profile.seeds_history:
+            # 2.5 answers what it is given, and must be given a user's turn last.
+            turns.append(("user", recap or note("The connection was renewed")))
+            recap = ""
+        if turns:
+            await send_history(connection, turns)
         # Pipecat closes what it finds here when the pipeline ends.
         self._session = connection.session
         await self._uplink.open(connection, recap)
         await self._uplink.let_audio_flow()
-
-    async def _seed_history(self, connection: Connection) -> None:
-        turns = self._talk.turns
-        if turns and not self._profile.seeds_history:
-            # 2.5 answers what it is given and must be given a user's turn last.
-            turns.append(("user", note("The connection was renewed")))
-        if turns:
-            await self._uplink.history(connection, turns)
 
     async def _receive(self, connection: Connection) -> None:
         """Handle what comes until the connection is lost (raises) or time to be left."""
@@ -291,7 +288,7 @@ class GeminiSession(GeminiLiveLLMService):
                     try:
                         async for message in connection.session.receive():
                             unreadable = 0
-                            await self._handle_server_message(message)
+                            await self._handle_whatever(message)
                             if self._leaving and self._may_leave():
                                 return
                     except (TypeError, ValueError) as error:
@@ -318,6 +315,13 @@ class GeminiSession(GeminiLiveLLMService):
         await self._end_speech()
 
     # -- from the model -----------------------------------------------------------------------------------------------
+
+    async def _handle_whatever(self, message: types.LiveServerMessage) -> None:
+        try:
+            await self._handle_server_message(message)
+        except Exception as error:
+            logger.opt(exception=error).error("A message of the model could not be handled")
+            self._trouble("model_message_failed", type(error).__name__)
 
     async def _handle_server_message(self, message: types.LiveServerMessage) -> None:
         content = message.server_content
@@ -405,11 +409,11 @@ class GeminiSession(GeminiLiveLLMService):
             self._trouble("model_turn_refused", str(reason.value))
         self._collect_unheard()
         if news := self._talk.news():
-            await self.say_to_model(news)
+            await self._uplink.note(news)
         elif self._talk.owed and not was_cut and not self._asked and self._nudges < _MOST_NUDGES:
             self._nudges += 1
             self._trouble("model_empty_turn", "a turn without a word")
-            await self.say_to_model(note("You said nothing. Answer the caller now"))
+            await self._uplink.note(note("You said nothing. Answer the caller now"))
 
     def _hear(self, transcription: types.Transcription) -> None:
         self._uplink.transcribed()
@@ -495,7 +499,7 @@ class GeminiSession(GeminiLiveLLMService):
         # The connection that asked is gone, and the next one does not know the question.
         self._talk.tool_done_late(tool_name, tool_result_message)
         if self._uplink.is_open and not self._bot_is_responding:
-            await self.say_to_model(self._talk.news())
+            await self._uplink.note(self._talk.news())
 
     async def _withdraw(self, call_ids: Sequence[str]) -> None:
         for call_id in call_ids:

@@ -151,11 +151,9 @@ class Conversation:
 
     def news(self) -> str:
         """What the model must be told now, as one note; empty if nothing. Told once."""
-        late, self._late = self._late, []
+        late = self._take_late()
         if not late:
             return ""
-        for words in late:
-            self._add("model", f"[{words}]")
         self.owed = True
         return note(". ".join(late))
 
@@ -177,11 +175,16 @@ class Conversation:
         if unfinished:
             told.append(f"You were cut off while saying: {unfinished}")
             self._add("model", f"{unfinished} [interrupted]")
-        told += self._late
-        self._late = []
+        told += self._take_late()
         told.append("Carry on from here in a few words, without greeting again")
         self.owed = True
         return note(". ".join(told))
+
+    def _take_late(self) -> list[str]:
+        late, self._late = self._late, []
+        for words in late:
+            self._add("model", f"[{words}]")
+        return late
 
     def _add(self, role: Role, words: str) -> None:
         self._turns.append((role, words))

@@ -42,7 +42,7 @@ class Uplink:
         """There is a session: it gets `recap` (if any), then the texts that waited."""
         self._connection = connection
         if recap:
-            await _sent(connection.session.send_realtime_input(text=recap))
+            await self.note(recap)
         texts, self._texts = self._texts, []
         for text in texts:
             await self.text(text)
@@ -56,7 +56,7 @@ class Uplink:
         self._unanswered.clear()
 
     async def text(self, words: str) -> None:
-        """Words for the model (``realtimeInput.text``)."""
+        """Words for the model (``realtimeInput.text``), kept until it answers."""
         connection = self._connection
         if connection is None:
             self._texts.append(words)
@@ -64,10 +64,10 @@ class Uplink:
         self._unanswered.append(words)
         await _sent(connection.session.send_realtime_input(text=words))
 
-    async def history(self, connection: Connection, turns: list[tuple[Literal["user", "model"], str]]) -> None:
-        """A conversation that the model did not have, oldest first; before anything else."""
-        contents = [types.Content(role=role, parts=[types.Part(text=words)]) for role, words in turns]
-        await connection.session.send_client_content(turns=[*contents], turn_complete=True)
+    async def note(self, words: str) -> None:
+        """Words that need not be kept: whoever sends them will know whether they must be said again."""
+        if self._connection:
+            await _sent(self._connection.session.send_realtime_input(text=words))
 
     async def answer(self, response: types.FunctionResponse) -> bool:
         """The answer to a function call. Whether it was sent: on another connection it means nothing."""
@@ -118,3 +118,9 @@ async def _sent(sending: Awaitable[None]) -> bool:
         logger.debug("The Gemini connection takes nothing: {}", type(error).__name__)
         return False
     return True
+
+
+async def send_history(connection: Connection, turns: list[tuple[Literal["user", "model"], str]]) -> None:
+    """Give the model a conversation that it did not have, oldest first; before anything else."""
+    contents = [types.Content(role=role, parts=[types.Part(text=words)]) for role, words in turns]
+    await connection.session.send_client_content(turns=[*contents], turn_complete=True)

@@ -236,3 +236,13 @@ def test_a_result_that_came_in_the_gap_is_told_by_the_recap_alone() -> None:
     talk.tool_done_late("book", {"say": "Booked."})
     assert "book has finished meanwhile" in talk.recap(resumed=False)
     assert talk.news() == ""
+
+
+def test_what_was_told_and_not_saved_is_told_again_after_another_drop() -> None:
+    talk = Conversation()
+    talk.tool_done_late("book", {"say": "Booked."})
+    assert "book has finished" in talk.recap(resumed=True)
+    assert "book has finished" in talk.recap(resumed=True)
+    talk.saved()
+    talk.owed = False
+    assert talk.recap(resumed=True) == ""
