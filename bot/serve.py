@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import importlib
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +110,7 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
         server = DrainingServer(config, app.state.calls)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
         await _until_started(server, serving)
+        _settle_memory()
         logger.info("Serving on {}", address)
         if sample_call and stand_in and not serving.done():
             await _place_sample_call(app, console, card, serving)
@@ -182,6 +185,18 @@ async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, 
         console.print("[red]The sample call did not come through.[/] The log above says why.", highlight=False)
         return
     view.summary(call.tape_path)
+
+
+def _settle_memory() -> None:
+    """Keep what start-up has made out of every later garbage collection, and give back what it no longer needs.
+
+    A full collection takes 126-197 ms with 30 calls up, and 6 ms after this (measured; docs/decisions/0016).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -13,7 +13,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Engine,
+    column,
+    create_engine,
+    event,
+    inspect,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -22,6 +33,8 @@ from sqlalchemy.orm import Session
 from bot.errors import ConfigurationError
 from desk.models import Base
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_VERSION_TABLE = "alembic_version_desk"
 _LOCK_WAIT_MS = 5000
 _MIGRATION_LOCK = 0x6465736B
 """Key of the Postgres advisory lock that lets one process migrate at a time ("desk" in ASCII)."""
@@ -94,14 +107,17 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
     ``base`` removes the tables and all they hold. Raises ConfigurationError if the database cannot be reached.
     """
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = make_engine(database_url).execution_options(writes=True)
-    move = command.downgrade if revision == "base" else command.upgrade
     try:
+        if revision == "head" and _is_at_head(engine):
+            # Alembic costs a quarter of a second and 12 MB, which a start that finds nothing to do need not pay.
+            return
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        move = command.downgrade if revision == "base" else command.upgrade
         # Alembic's context is global to the process.
         with _migrating, engine.begin() as connection:
             if connection.dialect.name == "postgresql":
@@ -112,6 +128,15 @@ def migrate(database_url: str, revision: str = "head") -> None:
         raise _unusable(error) from error
     finally:
         engine.dispose()
+
+
+def _is_at_head(engine: Engine) -> bool:
+    """Whether the tables are those of the newest file in migrations/versions, whose name begins with its revision."""
+    newest = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(_VERSION_TABLE):
+            return False
+        return connection.scalars(select(column("version_num")).select_from(table(_VERSION_TABLE))).all() == [newest]
 
 
 def make_engine(database_url: str) -> Engine:
