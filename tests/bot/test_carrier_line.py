@@ -89,7 +89,7 @@ class LineCall:
             await websocket.close(1011)  # the stream breaks under everybody's hands
             return
         async with asyncio.timeout(10):
-            while not any(isinstance(event, BotStoppedSpeaking | BargeIn) for event in self.events):  # noqa: ASYNC110
+            while not any(isinstance(event, BotStoppedSpeaking | BargeIn) for event in self.events):
                 await asyncio.sleep(0.01)
         try:
             await self._office.rest.hang_up(self.call_sid)
@@ -153,7 +153,7 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
         uvicorn.Config(app, port=0, log_level="warning", ws_max_size=2**20, ws_per_message_deflate=False)
     )
     running = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110
+    while not server.started:
         await asyncio.sleep(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
@@ -269,7 +269,7 @@ async def test_a_real_peer_that_stops_reading_is_found_out(monkeypatch: pytest.M
         connect(url.replace("http", "ws") + "/media", compression=None, close_timeout=0.1, max_queue=1) as peer,
     ):
         await peer.send(start)
-        while not line.attached:  # noqa: ASYNC110
+        while not line.attached:
             await asyncio.sleep(0.01)
         peer.transport.pause_reading()
         async with asyncio.timeout(20):

@@ -470,7 +470,7 @@ async def running(line: Line) -> AsyncIterator[tuple[Model, PipelineWorker]]:
 
 async def until(condition: Any, seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 

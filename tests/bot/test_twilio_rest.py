@@ -210,7 +210,7 @@ async def test_nobody_listening_is_unreachable() -> None:
 async def test_whoever_stops_waiting_does_not_stop_the_hang_up(rest: Make) -> None:
     client, api, _ = await rest((503, {}), (200, {"sid": CALL}))
     waiting = asyncio.create_task(client.hang_up(CALL))
-    while not api.requests:  # noqa: ASYNC110
+    while not api.requests:
         await asyncio.sleep(0.01)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

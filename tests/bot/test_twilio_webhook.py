@@ -402,7 +402,7 @@ class RealServer(Server):
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110
+        while not server.started:
             await asyncio.sleep(0.01)
         self.port = server.servers[0].sockets[0].getsockname()[1]
         yield self
@@ -478,7 +478,7 @@ async def test_a_stream_that_shows_the_wrong_thing_is_closed(real: RealServer, f
 async def test_a_token_opens_one_stream_only(real: RealServer) -> None:
     async with real.open() as first, real.open() as second:
         await tell(first, CONNECTED, start())
-        while not real.calls.call.opened:  # noqa: ASYNC110
+        while not real.calls.call.opened:
             await asyncio.sleep(0.01)
         await tell(second, CONNECTED, start())
         assert await closing(second) == 1008
@@ -506,7 +506,7 @@ async def test_a_peer_that_leaves_before_the_start_is_counted(real: RealServer) 
     async with real.open() as socket:
         await tell(socket, CONNECTED)
     async with asyncio.timeout(5):
-        while not real.failures("stream_no_start"):  # noqa: ASYNC110
+        while not real.failures("stream_no_start"):
             await asyncio.sleep(0.01)
 
 
