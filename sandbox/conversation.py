@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -289,14 +290,20 @@ _DEEDS = ("say", "play", "press", "pause_ms", "hang_up")
 _KINDS: dict[str, type] = {"str": str, "str | Path | bytes": str, "int": int, "int | None": int, "bool": bool}
 
 
-def sample_customer() -> Conversation:
-    """The customer of the sample call: wants an appointment, corrects the time once, confirms, says goodbye."""
+def sample_customer(today: date | None = None) -> Conversation:
+    """The customer of the sample call: wants an appointment, corrects the time once, confirms, says goodbye.
+
+    The weekday is one that lies two to five days after `today`, so that it means one day in every time zone.
+    """
+    weekday = (today or datetime.now().astimezone().date()).weekday()
+    named = {day: (number - weekday) % 7 for day, number in (("Wednesday", 2), ("Friday", 4), ("Tuesday", 1))}
+    day = next(day for day, ahead in named.items() if 2 <= ahead <= 5)
     return Conversation(
         [
             Turn(say="Hello. I would like to book a cleaning."),
-            Turn(say="Next Tuesday at ten in the morning, please."),
-            Turn(say="No, sorry, make that eleven in the morning."),
-            Turn(say="My name is Anna Fisher."),
+            Turn(say=f"On {day} at ten o'clock."),
+            Turn(say="Actually, make it eleven o'clock."),
+            Turn(say="My name is Emma Wilson."),
             Turn(say="Yes, please."),
             Turn(say="No, thank you. Goodbye."),
         ]

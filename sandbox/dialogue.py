@@ -55,6 +55,7 @@ from sandbox.phrasing import (
 )
 
 _LASTING = ("name", "phone", "email")
+_TURNS_AWAY = 5.0
 _ABOUT_ME = (
     r"\b(are you (an? )?(real|robot|machine|human|person|computer|ai|bot)|who are you|(speaking|talking) to an?)\b"
 )
@@ -142,15 +143,15 @@ class Dialogue:
         """The function the caller turns to, if it is not the one at hand."""
         if self._takes_any_words():
             return None
-        function, named = wanted(heard, self.functions)
+        function, score = wanted(heard, self.functions)
         if function is None:
             return None
         if is_availability(function):
             function = next((f for f in self.functions if availability_for(f, self.functions) is function), function)
         if self.goal is None:
-            is_fact = heard.question and not named and not (heard.days or heard.times)
+            is_fact = heard.question and score < 3 and not (heard.days or heard.times)
             return None if is_fact else function
-        if function is self.goal.function or not named or verb_of(function) == self.goal.verb:
+        if function is self.goal.function or score < _TURNS_AWAY or verb_of(function) == self.goal.verb:
             return None
         return None if availability_for(self.goal.function, self.functions) and heard.has_values else function
 
@@ -409,7 +410,7 @@ class Dialogue:
             goal.settle(exact[0].day, exact[0].at)
             self._count_as_checked(goal)
             self.offers = []
-            return said
+            return said if goal.missing() else "That time is free."
         self.offers = found
         if at is None:
             return self._ask("offer", "Which one suits you?", said)

@@ -29,7 +29,7 @@ _VERBS = {
     "ask": word_set("question answer faq ask"),
 }
 _PHRASES = {
-    r"\b(set up|come in|i need an?|i want an?|i'd like an?|i would like an?|send (me )?(some(one|body)|an?))\b": "create",
+    r"\b(set up|come in|i need an?|i want an?|i'd like an?|i would like an?|send (some(one|body)|an?))\b": "create",
     r"\b(call off|can't make it|cannot make it|not (be )?able to come)\b": "cancel",
     r"\b(another|different|other) (time|day|date)\b": "move",
     r"\b(what|which|any|my) appointments\b|\b(when is|when's) my\b|\bdo i have\b|\bwhen am i\b": "list",
@@ -94,17 +94,17 @@ def question_parameter(function: Function) -> Parameter | None:
     return next((each for each in function.parameters if each.name.lower() in _QUESTION_NAMES), None)
 
 
-def wanted(heard: Heard, functions: Sequence[Function]) -> tuple[Function | None, bool]:
-    """The function that fits what was said, and whether its deed was named (rather than only its things)."""
+def wanted(heard: Heard, functions: Sequence[Function]) -> tuple[Function | None, float]:
+    """The function that fits what was said, and how well: 3 for its deed, 2 for its thing, less for its values."""
     scored = [(_score(heard, function), -place, function) for place, function in enumerate(functions)]
     scored = [entry for entry in scored if not entry[2].ends_call and question_parameter(entry[2]) is None]
     if not scored:
-        return None, False
-    (score, named), _, best = max(scored, key=lambda entry: (entry[0][0], entry[1]))
-    return (best, named) if score >= _WORTH_A_GOAL else (None, False)
+        return None, 0.0
+    score, _, best = max(scored, key=lambda entry: entry[:2])
+    return (best, score) if score >= _WORTH_A_GOAL else (None, 0.0)
 
 
-def _score(heard: Heard, function: Function) -> tuple[float, bool]:
+def _score(heard: Heard, function: Function) -> float:
     deeds = _deeds(heard)
     verb = verb_of(function)
     nouns = [noun for noun in nouns_of(function) if any(alike(word.removesuffix("s"), noun) for word in heard.words)]
@@ -120,7 +120,7 @@ def _score(heard: Heard, function: Function) -> tuple[float, bool]:
         score += 1.0 if verb == "create" else 0.5
     if verb == "create" and heard.says(r"\b(like|want|need|have|get|would)\b") and (nouns or heard.choices):
         score += 1.0
-    return score, named
+    return score
 
 
 def _deeds(heard: Heard) -> set[str]:

@@ -6,6 +6,7 @@ Pure. The words come from a recogniser that errs, in lower case and without punc
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from sandbox.english import (
 )
 
 _HEDGES = word_set("um uh well so oh okay ok hi hello hey there good morning afternoon evening and but yes yeah please")
+_TURNS = word_set("actually sorry wait i'm hold on")
 _NAME_STOPS = (
     YES | NO | word_set("morning afternoon evening emergency urgent free later soon book make o'clock half past")
 )
@@ -107,12 +109,12 @@ class Heard:
     @property
     def no(self) -> bool:
         """A refusal: "no", "not really", "that's wrong"."""
-        opening = [word for word in self.words if word not in _HEDGES and word not in ("actually", "sorry", "wait")]
         if self.says(r"^no that's (right|correct|fine|perfect)"):
             return False
-        return opening[:1] in (["no"], ["nope"], ["nah"], ["not"]) or self.says(
-            r"\b(that's|is) (wrong|not)\b|\bdon't\b"
-        )
+        if self.says(r"\b(that's|is) (wrong|not)\b|\bdon't\b"):
+            return True
+        opening = (word for word in self.words if word in YES or word not in _HEDGES | _TURNS)
+        return next(opening, "") in ("no", "nope", "nah", "not")
 
     @property
     def yes(self) -> bool:
@@ -218,7 +220,7 @@ def _first_and_last(said: Sequence[str]) -> list[Found[str]]:
     """Two well-known names in a row, which need no "my name is"."""
     return [
         Found(f"{first} {last}".title(), at, at + 2)
-        for at, (first, last) in enumerate(zip(said, said[1:], strict=False))
+        for at, (first, last) in enumerate(itertools.pairwise(said))
         if first in FIRST_NAMES and last in LAST_NAMES
     ]
 

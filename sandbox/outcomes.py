@@ -123,7 +123,7 @@ def _moment(item: dict[str, Any], today: date) -> tuple[date | None, time | None
 
 
 def titled(found: list[Offer], result: dict[str, Any]) -> list[Offer]:
-    """The same with the words that the result has for each: "Cleaning with June Abbott on Tuesday; Filling with ..."."""
+    """The same with the words that the result has for each: "Cleaning with June Abbott on Tuesday; Filling ..."."""
     parts = [part.strip(" .") for part in spoken(result).split(";")]
     if len(parts) != len(found):
         return [replace(each, label=", ".join(_telling(each.fields)) or each.label) for each in found]
@@ -220,7 +220,8 @@ def fact_in(instruction: str, question: str) -> str:
                 inside = re.split(r", also called|, with ", part.split("(", 1)[1].rstrip(" ).;"))[0]
                 return sentence(f"{head.strip()}: {inside}")
     for pattern, label in _LABELS.items():
-        if any(re.fullmatch(pattern, word) for word in asked) and len(set(asked) - _NOT_ABOUT) <= 3:
-            if line := re.search(rf"(?im)^((?:[\w ]*)(?:{label}))[:\s] *(.{{3,200}})$", instruction):
-                return sentence(f"{line[1]}: {line[2]}")
+        is_about = any(re.fullmatch(pattern, word) for word in asked) and len(set(asked) - _NOT_ABOUT) <= 3
+        line = re.search(rf"(?im)^((?:[\w ]*)(?:{label})): *(.{{3,250}})$", instruction)
+        if is_about and line:
+            return sentence(f"{line[1]}: {line[2]}")
     return ""

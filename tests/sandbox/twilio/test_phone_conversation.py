@@ -122,7 +122,7 @@ def test_the_sample_customer_can_be_spoken(voice: Any) -> None:
     caller.prepare(voice)
     words = [turn.say for turn in caller.turns]
     assert words[0].endswith(".")
-    assert any("make that" in text for text in words)
+    assert any("make it" in text for text in words)
     assert "Goodbye" in words[-1]
 
 
