@@ -300,8 +300,7 @@ def sample_customer(today: date | None = None) -> Conversation:
     day = next(day for day, ahead in named.items() if 2 <= ahead <= 5)
     return Conversation(
         [
-            Turn(say="Hello. I would like to book a cleaning."),
-            Turn(say=f"On {day} at ten o'clock."),
+            Turn(say=f"Hello. I would like to book a cleaning on {day} at ten o'clock."),
             Turn(say="Actually, make it eleven o'clock."),
             Turn(say="My name is Emma Wilson."),
             Turn(say="Yes, please."),

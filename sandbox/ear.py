@@ -69,6 +69,11 @@ class Ear:
         heard = self.listen(pcm16k, grammar)
         return heard.text if heard.fit > _LOWEST_FIT else ""
 
+    def prepare(self, grammar: Grammar) -> None:
+        """Get ready for `grammar`, so that the next utterance need not wait for it."""
+        with self._lock:
+            self._prepare(grammar)
+
     def listen(self, pcm16k: bytes, grammar: Grammar) -> Heard:
         """The best guess, however bad."""
         samples = _conditioned(np.frombuffer(pcm16k[: len(pcm16k) // 2 * 2], dtype="<i2"))

@@ -64,6 +64,8 @@ class HearsSpeech(Protocol):
 
     def hear(self, pcm16k: bytes, grammar: Grammar, /) -> str: ...
 
+    def prepare(self, grammar: Grammar, /) -> None: ...
+
 
 @dataclass
 class SessionRecord:
@@ -280,6 +282,10 @@ class GeminiStandIn:
         """The ear, in a thread."""
         return await asyncio.to_thread(self._ear.hear, pcm16k, grammar)
 
+    async def prepare(self, grammar: Grammar) -> None:
+        """Get the ear ready for what is expected next, in a thread."""
+        await asyncio.to_thread(self._ear.prepare, grammar)
+
 
 class _Protocol(WebSocketsSansIOProtocol):
     """Lets the application end a connection without a close frame, as a broken network does."""
@@ -348,6 +354,8 @@ class _Connection:
             self._changed.set()
 
     def _note(self, message: tuple[str, Json] | None) -> None:
+        if self._record.setup is None and self._session.setup is not None:
+            self._start(self._server.prepare(self._session.expected()))
         self._record.setup = self._session.setup
         if message is None or not self._keeps:
             return
@@ -409,6 +417,9 @@ class _Connection:
             if self._keeps:
                 self._record.heard.append(result)
         self._session.outbox.done(job.job, result, self._server.now())
+        if isinstance(job, Speak):
+            # While this is being said: the ear's preparation would otherwise delay the answer to the next words.
+            await self._server.prepare(self._session.expected())
 
     def _closed(self, code: int | None, reason: str | None) -> None:
         if self._record.close_code is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import soxr
@@ -40,6 +40,9 @@ from sandbox.gemini.wire import (
     unknown_model,
 )
 from sandbox.mind import Mind, Remembers
+
+if TYPE_CHECKING:
+    from sandbox.ear import Grammar
 
 _BYTES_PER_MS = INPUT_RATE * 2 // 1000
 
@@ -445,6 +448,10 @@ class Session:
         self.outbox.hear(
             audio, self._mind.grammar(), lambda text, then: self._heard(number, text, len(audio), at_ms, then)
         )
+
+    def expected(self) -> Grammar:
+        """What the mind expects to hear next; only after the setup."""
+        return self._mind.grammar()
 
     def _heard(self, number: int, text: str, size: int, at_ms: float, now: float) -> None:
         faults = self._faults

@@ -71,7 +71,7 @@ async def test_briefing_tells_what_a_call_needs(open_line: OpenLine) -> None:
     for needed in (
         "You are Marina",
         "Monday, 2026-11-23, 10:00 AM, in America/New_York",
-        "You have already said: \"Harbor Street Dental, good to have you on the line. I'm Marina",
+        "You have already said: \"Harbor Street Dental, hello! I'm Marina",
         "Do not greet again",
         "Monday 8:00 AM to 5:00 PM; Tuesday 8:00 AM to 7:00 PM",
         "Sunday closed",

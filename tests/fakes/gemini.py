@@ -62,6 +62,9 @@ class ListedEar:
         self.texts = list(texts)
         self.heard: list[bytes] = []
 
+    def prepare(self, _grammar: Any) -> None:
+        pass
+
     def hear(self, pcm16k: bytes, _grammar: Any) -> str:
         self.heard.append(pcm16k)
         return self.texts.pop(0) if self.texts else "something"
