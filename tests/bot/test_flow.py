@@ -201,8 +201,8 @@ SLIPS = [
         "Write",
     ),
     (
-        "this call is recorded so that",
-        "we are happy so that",
+        "this call is recorded.",
+        "we are happy.",
         "notice:",
         "does not say that the call is recorded",
         "Write",

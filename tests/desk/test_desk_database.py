@@ -130,7 +130,7 @@ def test_sqlite_is_set_up_for_many_readers_and_a_writer(tmp_path):
     try:
         with database.reading() as session:
             pragmas = ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
-            assert [session.scalar(text(f"PRAGMA {name}")) for name in pragmas] == ["wal", 1, 5000, 1]
+            assert [session.scalar(text(f"PRAGMA {name}")) for name in pragmas] == ["wal", 2, 5000, 1]
         # A reader neither waits for a writer nor sees what is not committed.
         with database.writing() as writer:
             writer.execute(text("INSERT INTO desk_commands VALUES ('b', 'k', 'x', NULL, '2026-01-01')"))
