@@ -282,9 +282,10 @@ class GeminiStandIn:
         """The ear, in a thread."""
         return await asyncio.to_thread(self._ear.hear, pcm16k, grammar)
 
-    async def prepare(self, grammar: Grammar) -> None:
+    async def prepare(self, grammar: Grammar | None) -> None:
         """Get the ear ready for what is expected next, in a thread."""
-        await asyncio.to_thread(self._ear.prepare, grammar)
+        if grammar is not None:
+            await asyncio.to_thread(self._ear.prepare, grammar)
 
 
 class _Protocol(WebSocketsSansIOProtocol):

@@ -449,9 +449,9 @@ class Session:
             audio, self._mind.grammar(), lambda text, then: self._heard(number, text, len(audio), at_ms, then)
         )
 
-    def expected(self) -> Grammar:
-        """What the mind expects to hear next; only after the setup."""
-        return self._mind.grammar()
+    def expected(self) -> Grammar | None:
+        """What the mind expects to hear next; None before a setup was accepted, when there is no mind."""
+        return self._mind.grammar() if hasattr(self, "_mind") else None
 
     def _heard(self, number: int, text: str, size: int, at_ms: float, now: float) -> None:
         faults = self._faults
