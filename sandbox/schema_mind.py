@@ -13,13 +13,13 @@ from datetime import date
 from typing import Any, Literal
 
 from sandbox.declarations import declared_functions, instruction_text
-from sandbox.dialogue import Dialogue
 from sandbox.english import MONTHS
-from sandbox.goals import takes_any_words
 from sandbox.grammar import Expected, Grammar
-from sandbox.listening import Heard, listen
 from sandbox.mind import Reply, ToolResult
-from sandbox.phrasing import PREFACE
+from sandbox.talk.abilities import Abilities, takes_any_words
+from sandbox.talk.dialogue import Dialogue
+from sandbox.talk.listening import Heard, listen
+from sandbox.talk.phrasing import PREFACE
 
 _SAY_EXACTLY = re.compile(r'Say exactly:\s*"(.*)"', re.DOTALL)
 _RETURNED = re.compile(r"(?:Called (\w+); it|(\w+) has finished meanwhile and) returned (?=\{)")
@@ -42,41 +42,50 @@ class SchemaMind:
         self._clock = today
         self._dialogue = Dialogue()
         self._introduced = False
+        self._waiting: list[str] = []
+        self._taken: list[Reply | str] = []
 
     def begin(self, setup: dict[str, Any]) -> None:
         """Read functions and instruction; the conversation so far is kept."""
         dialogue = self._dialogue
-        dialogue.functions = declared_functions(setup)
-        dialogue.instruction = instruction_text(setup)
-        dialogue.today = _date_in(dialogue.instruction) or self._clock()
+        dialogue.plan.abilities = Abilities(declared_functions(setup))
+        dialogue.plan.instruction = instruction_text(setup)
+        dialogue.plan.today = _date_in(dialogue.plan.instruction) or self._clock()
 
     def grammar(self) -> Grammar:
         """What it expects to hear: the answer to its last question is the likeliest."""
         dialogue = self._dialogue
-        expected = _EXPECTED.get(dialogue.asking) or _EXPECTED.get(self._expected_kind(), "anything")
-        return Grammar.for_functions(dialogue.functions, dialogue.instruction, expected)
+        expected = _EXPECTED.get(dialogue.plan.asking) or _EXPECTED.get(self._expected_kind(), "anything")
+        return Grammar.for_functions(dialogue.plan.abilities.functions, dialogue.plan.instruction, expected)
 
     def on_user(self, text: str, source: Literal["audio", "text"]) -> Reply:
         """The caller's turn, or, typed in square brackets, a note of the client's."""
-        text = text.strip()
+        text, self._taken = text.strip(), []
         if exact := _SAY_EXACTLY.search(text):
             return Reply(say=exact[1])
         if source == "text" and text.startswith("["):
-            return self._introduce(self._note(text))
+            return self._say(self._note(text))
         if not text:
-            silence = Reply(self._dialogue.question)
-            return self._introduce(self._dialogue.not_heard() if source == "audio" else silence)
-        return self._introduce(self._dialogue.hear(self._listen(text)))
+            silence = Reply(self._dialogue.plan.question)
+            return self._say(self._dialogue.not_heard() if source == "audio" else silence)
+        return self._say(self._dialogue.hear(self._listen(text)))
 
     def on_tool_results(self, results: list[ToolResult]) -> Reply:
-        """Results of the calls of the last reply, or of one that was given up."""
-        taken = [self._dialogue.result(each) for each in results]
+        """Results of the calls of the last reply, or of one that was given up. It speaks when it has them all."""
+        for each in results:
+            if each.name in self._waiting:
+                self._waiting.remove(each.name)
+            self._taken.append(self._dialogue.consequences.result(each))
+        if self._waiting:
+            return Reply()
+        taken, self._taken = self._taken, []
         before = " ".join(words for words in taken if isinstance(words, str) and words)
         decided = [reply for reply in taken if isinstance(reply, Reply)]
         if not decided:
-            return self._introduce(self._dialogue.advance(before))
+            nothing_new = not before and self._dialogue.plan.goal is None
+            return Reply() if nothing_new else self._say(self._dialogue.plan.advance(before))
         say = " ".join(part for part in (before, *(reply.say for reply in decided)) if part)
-        return self._introduce(Reply(say, [call for reply in decided for call in reply.calls]))
+        return self._say(Reply(say, [call for reply in decided for call in reply.calls]))
 
     def remember(self, turns: list[tuple[Literal["user", "model"], str]]) -> None:
         """Take over a conversation: what the caller said is understood anew, what functions returned is taken in."""
@@ -85,23 +94,25 @@ class SchemaMind:
                 self._introduced = self._introduced or PREFACE in text
                 self._recall(text)
             elif text.strip() and not text.strip().startswith("["):
+                self._waiting = []
                 self._dialogue.hear(self._listen(text))
 
-    def _introduce(self, reply: Reply) -> Reply:
+    def _say(self, reply: Reply) -> Reply:
+        self._waiting = [call.name for call in reply.calls]
         if not reply.say or self._introduced:
             return reply
         self._introduced = True
         return reply if PREFACE in reply.say else Reply(f"{PREFACE} {reply.say}", reply.calls)
 
     def _listen(self, text: str) -> Heard:
-        return listen(text, self._dialogue.functions, self._dialogue.today, self._expected_kind())
+        return listen(text, self._dialogue.plan.abilities.functions, self._dialogue.plan.today, self._expected_kind())
 
     def _expected_kind(self) -> str:
-        if self._dialogue.asking == "offer":
+        if self._dialogue.plan.asking == "offer":
             return "time"
-        asked = self._dialogue.asked
+        asked = self._dialogue.plan.asked
         if asked is None:
-            return self._dialogue.asking if self._dialogue.asking in ("date", "time") else ""
+            return self._dialogue.plan.asking if self._dialogue.plan.asking in ("date", "time") else ""
         return "text" if takes_any_words(asked) else asked.kind
 
     # -- notes of the client -------------------------------------------------------------------------------------------
@@ -111,13 +122,15 @@ class SchemaMind:
         if key := re.search(r"caller pressed ([0-9*#A-D]+)", text):
             return self._keys(key[1])
         if re.search(r"\bsilen(t|ce)\b", text):
-            return Reply(f"Are you still there? {dialogue.question}")
+            return Reply(f"Are you still there? {dialogue.plan.question}")
         for words in re.findall(r"\bcaller: ([^;\]]+)", text):
             dialogue.hear(self._listen(words))
         told = self._recall(text)
         if told:
             return told
-        return dialogue.advance() if _SPEAK_UP.search(text) else Reply()
+        if not _SPEAK_UP.search(text):
+            return Reply()
+        return dialogue.plan.advance() if dialogue.plan.goal else Reply(dialogue.plan.question)
 
     def _recall(self, text: str) -> Reply | None:
         """Take in the results that a text tells; what follows from the last one."""
@@ -131,19 +144,19 @@ class SchemaMind:
         return reply
 
     def _keys(self, keys: str) -> Reply:
-        dialogue, asked = self._dialogue, self._dialogue.asked
+        dialogue, asked = self._dialogue, self._dialogue.plan.asked
         number = int(keys) if keys.isdigit() else 0
         if asked and asked.kind in ("phone", "number", "id", "text"):
             return dialogue.hear(self._listen(keys))
-        if dialogue.asking in ("confirm", "message", "anything_else") and number in (1, 2):
+        if dialogue.plan.asking in ("confirm", "message", "anything_else") and number in (1, 2):
             return dialogue.hear(self._listen("yes" if number == 1 else "no"))
-        if 1 <= number <= len(dialogue.offers):
+        if 1 <= number <= len(dialogue.plan.offers):
             return dialogue.hear(Heard(keys, (keys,), ordinal=number))
         if asked and 1 <= number <= len(asked.choices):
             return dialogue.hear(self._listen(asked.choices[number - 1].phrases[0]))
         if asked and asked.kind in ("date", "time", "datetime"):
             return dialogue.hear(self._listen(keys))
-        return Reply(f"You pressed {' '.join(keys)}. {dialogue.question}")
+        return Reply(f"You pressed {' '.join(keys)}. {dialogue.plan.question}")
 
 
 def _date_in(instruction: str) -> date | None:

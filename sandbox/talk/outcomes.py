@@ -14,8 +14,8 @@ from typing import Any
 
 from sandbox.declarations import Function
 from sandbox.english import dates, times, word_set, words
-from sandbox.goals import slot_of
-from sandbox.phrasing import say_day, say_fields, say_time, sentence, your
+from sandbox.talk.abilities import Abilities, slot_of
+from sandbox.talk.phrasing import say_day, say_fields, say_time, sentence, your
 
 _SPOKEN = ("say", "message", "result", "output", "answer", "text", "summary")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}\S*)?|\d{1,2}:\d{2}(?::\d{2})?")
@@ -136,20 +136,14 @@ def say_offer(offer: Offer, today: date) -> str:
     return " at ".join(parts) or offer.label
 
 
-def functions_named(text: str, functions: Sequence[Function]) -> list[Function]:
-    """The functions that a text names, in the order in which it does."""
-    places = [(match.start(), each) for each in functions if (match := re.search(rf"\b{re.escape(each.name)}\b", text))]
-    return [each for _, each in sorted(places, key=lambda place: place[0])]
-
-
-def task_of(next_step: str, functions: Sequence[Function]) -> tuple[Function, str] | None:
+def task_of(next_step: str, abilities: Abilities) -> tuple[Function, str] | None:
     """What a `next_step` wants asked and kept: "Ask for the address. Save it with add_note."
 
     The function takes one text; the other half is what to ask for, in the step's words.
     """
     instruction = re.split(r"Functions for now|Available", next_step)[0]
     wish = re.search(r"\bAsk (?:the caller )?for ([^.:;]+)", instruction)
-    for each in functions_named(instruction, functions):
+    for each in abilities.mentioned(instruction):
         required = [part for part in each.parameters if part.required]
         if wish and each.writes and len(required) == 1 and required[0].kind == "text":
             return each, wish[1]
@@ -225,3 +219,18 @@ def fact_in(instruction: str, question: str) -> str:
         if is_about and line:
             return sentence(f"{line[1]}: {line[2]}")
     return ""
+
+
+def identifier(result: dict[str, Any], parameter: str) -> Any:
+    """The value for a parameter like customer_id in the result of what looks customers up or makes them; None if it
+    has none."""
+    if error_of(result):
+        return None
+    for key in (parameter, parameter.removesuffix("_id"), "id", "number"):
+        if isinstance(result.get(key), str | int) and not isinstance(result[key], bool):
+            return result[key]
+    for value in result.values():
+        inner = value[0] if isinstance(value, list) and value else value
+        if isinstance(inner, dict) and (found := identifier(inner, parameter)) is not None:
+            return found
+    return None

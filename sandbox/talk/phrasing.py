@@ -9,15 +9,16 @@ from typing import Any
 
 from sandbox.declarations import Function, Parameter
 from sandbox.english import MONTHS, WEEKDAYS, words
-from sandbox.goals import Goal, is_person, slot_of
+from sandbox.talk.abilities import is_person, slot_of
+from sandbox.talk.goals import Goal
 
-PREFACE = "Please note that I am a practice stand-in, not a real model."
+PREFACE = "I am a practice stand-in, not a real model."
 NOT_HEARD = (
     "Sorry, I did not catch that.",
     "I am sorry, could you say that again?",
     "I still did not understand you.",
 )
-ANYTHING_ELSE = "Is there anything else I can do for you?"
+ANYTHING_ELSE = "Is there anything else?"
 GOODBYE = "Thank you for calling. Goodbye."
 HOW_CAN_I_HELP = "How can I help you?"
 _LONGEST_HEAD = 12
@@ -63,6 +64,8 @@ def ask_for(parameter: Parameter, missing: Sequence[Parameter] = ()) -> str:
         if len(values) <= _MOST_CHOICES:
             return f"Which {label_of(parameter)} would you like: {either(values)}?"
         return f"Which {label_of(parameter)} would you like? For example {either(values[:3])}."
+    if slot == "date" and not set(words(label_of(parameter))) & {"date", "day"}:
+        return f"What is {_head(parameter) or 'the ' + label_of(parameter)}?"
     if slot in ("date", "datetime"):
         with_time = slot == "datetime" or any(slot_of(each) == "time" for each in missing)
         return "For which day and time would you like it?" if with_time else "For which day would you like it?"
@@ -70,17 +73,24 @@ def ask_for(parameter: Parameter, missing: Sequence[Parameter] = ()) -> str:
         return "At what time would you like it?"
     head = _head(parameter)
     if parameter.kind == "name" and is_person(parameter):
-        return f"May I have {head or 'your name'}?"
+        whose = re.sub(r"^the (?=(first|full|last)\b)", "your ", re.split(r" (?:of|for) ", head)[0])
+        return f"May I have {whose or 'your name'}?"
     if parameter.kind in ("phone", "email"):
-        return f"What is {head or 'your ' + label_of(parameter)}?"
+        return f"What is {head or {'phone': 'your phone number', 'email': 'your e-mail address'}[parameter.kind]}?"
     if parameter.kind == "number":
         return f"What {label_of(parameter)} would you like?" if not head else f"What is {head}?"
     return f"What is {head or 'the ' + label_of(parameter)}?"
 
 
+def ask_again_for(parameter: Parameter, missing: Sequence[Parameter] = ()) -> str:
+    """The question for one parameter, the second time."""
+    short = {"name": "And your name, please?", "phone": "And your phone number, please?", "time": "And at what time?"}
+    return short.get(slot_of(parameter)) or ask_for(parameter, missing)
+
+
 def _head(parameter: Parameter) -> str:
     """The description's first words as a thing to ask for: "the first and last name of ..."; "" if they are none."""
-    head = re.split(r"[.,;:(]", parameter.description)[0].strip()
+    head = re.split(r"[.,;:(]| as [A-Z]| in 24", parameter.description)[0].strip()
     head = re.sub(r"\b(the )?(caller|customer|user|client)'s\b", "your", head, flags=re.IGNORECASE)
     if not head or len(head.split()) > _LONGEST_HEAD or re.match(r"(only|what|which|true|how|if|as)\b", head.lower()):
         return ""
