@@ -36,7 +36,7 @@ class HoldMonitor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
+        self._watches = 0
         self._holds: list[tuple[float, float]] = []
 
     def start(self) -> None:
@@ -45,8 +45,7 @@ class HoldMonitor:
 
     def stop(self) -> dict[str, Any]:
         """Stop watching: the longest hold in ms, by the clock and by CPU, and how many were longer than 5 ms."""
-        if self._timer:
-            self._loop.call_soon_threadsafe(self._timer.cancel)
+        self._watches += 1
         holds = self._holds
         return {
             "longest_ms": max((held for held, _ in holds), default=0.0),
@@ -56,16 +55,17 @@ class HoldMonitor:
         }
 
     def _begin(self) -> None:
-        if self._timer:
-            self._timer.cancel()
+        self._watches += 1
         self._holds = []
-        self._tick(None, 0.0)
+        self._tick(self._watches, None, 0.0)
 
-    def _tick(self, due: float | None, cpu: float) -> None:
+    def _tick(self, watch: int, due: float | None, cpu: float) -> None:
+        if watch != self._watches:
+            return
         now, cpu_now = time.monotonic(), time.thread_time()
         if due is not None:
             self._holds.append(((now - due) * 1000, (cpu_now - cpu) * 1000))
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS, cpu_now)
+        self._loop.call_later(TICK_SECONDS, self._tick, watch, now + TICK_SECONDS, cpu_now)
 
 
 # -- Pipecat at its defaults ------------------------------------------------------------------------------------------
