@@ -15,7 +15,8 @@ from sandbox.english import word_set, words
 
 Kind = Literal["choice", "date", "datetime", "time", "phone", "name", "email", "id", "number", "boolean", "text"]
 _CHANGES = word_set(
-    "book create cancel reschedule update save add take delete remove move change send order reserve make register"
+    "book create cancel reschedule update save add take delete remove move change send order reserve make register "
+    "place submit schedule arrange buy pay set put"
 )
 _ENDINGS = word_set("end hang hangup finish terminate close")
 

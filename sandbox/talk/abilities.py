@@ -72,9 +72,7 @@ def verb_of(function: Function) -> str:
 
 def nouns_of(function: Function) -> set[str]:
     """What a function is about, singular: book_appointment is about an appointment."""
-    verbs = {word for group in _VERBS.values() for word in group} - word_set("message note question order")
-    others = [word for word in function.verbs[1:] if word not in _NOT_NOUNS]
-    return {word.removesuffix("s") for word in others if word not in verbs} or {w.removesuffix("s") for w in others}
+    return {word.removesuffix("s") for word in function.verbs[1:] if word not in _NOT_NOUNS}
 
 
 def is_availability(function: Function) -> bool:
@@ -165,13 +163,15 @@ class Abilities:
         return next((each for each in finds if not each.writes and _needs_nothing(each)), None)
 
     def producers(self, parameter: Parameter, goal: Function) -> list[Function]:
-        """The functions whose result has an id that only they know: first those that look it up, then those that make
-        it."""
+        """The functions whose result has an id that only they know: those that look it up, then those that make it.
+
+        Nothing is made but for something new: an order that is to be cancelled must be there already.
+        """
         if parameter.kind != "id":
             return []
         about = [each for each in self.functions if each is not goal and nouns_of(each) & _stem(parameter)]
         reads = [each for each in about if verb_of(each) in ("find", "list")]
-        return reads + [each for each in about if verb_of(each) in ("create", "save")]
+        return reads + [each for each in about if verb_of(goal) == "create" and verb_of(each) in ("create", "save")]
 
 
 def _mention(function: Function, text: str) -> re.Match[str] | None:
@@ -180,16 +180,17 @@ def _mention(function: Function, text: str) -> re.Match[str] | None:
 
 def _score(heard: Heard, function: Function) -> float:
     verb = verb_of(function)
-    has_noun = any(alike(word.removesuffix("s"), noun) for noun in nouns_of(function) for word in heard.words)
-    telling = verb in _TELLING or has_noun or is_availability(function)
-    score = 3.0 * (telling and verb in _deeds(heard)) + 2.0 * has_noun
+    said = {word.removesuffix("s") for word in heard.words}
+    nouns = sum(any(alike(word, noun) for word in said) for noun in nouns_of(function))
+    telling = verb in _TELLING or nouns or is_availability(function)
+    score = 3.0 * bool(telling and verb in _deeds(heard)) + (0.5 + 1.5 * nouns if nouns else 0.0)
     described = {word for word in words(function.description) if len(word) > 4}
     score += min(1.0, 0.25 * len(described & set(heard.words)))
     if any(heard.choice(each.name) for each in function.parameters):
-        score += 1.5 if verb == "create" else 1.0
+        score += 2.0 if verb == "create" else 1.0
     if (heard.days or heard.times) and _slots(function) & _WHEN:
         score += 1.0 if verb == "create" else 0.5
-    if verb == "create" and heard.says(r"\b(like|want|need|have|get|would)\b") and (has_noun or heard.choices):
+    if verb == "create" and heard.says(r"\b(like|want|need|have|get|would)\b") and (nouns or heard.choices):
         score += 1.0
     return score
 

@@ -89,7 +89,7 @@ class Dialogue:
         if function is None:
             return None
         if self.plan.goal is None:
-            is_fact = heard.question and score < 3 and not (heard.days or heard.times)
+            is_fact = heard.question and score < 3 and function.writes and not (heard.days or heard.times)
             return None if is_fact else function
         if function is self.plan.goal.function or score < _TURNS_AWAY or verb_of(function) == self.plan.goal.verb:
             return None

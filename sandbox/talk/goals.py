@@ -52,8 +52,11 @@ class Goal:
 
     def missing(self) -> list[Parameter]:
         """What must be asked: what is required or demanded, and for whom something is booked."""
-        parameters = [*self.function.parameters, *self.extra]
-        return [each for each in parameters if self._wants(each) and not self.knows(each)]
+        return [each for each in self._parameters if self._wants(each) and not self.knows(each)]
+
+    @property
+    def _parameters(self) -> list[Parameter]:
+        return [*self.function.parameters, *self.extra]
 
     def _wants(self, parameter: Parameter) -> bool:
         slot = slot_of(parameter)
@@ -100,6 +103,9 @@ class Goal:
     def take(self, heard: Heard, asked: str = "") -> bool:
         """Fill in what was said; `asked` is the slot that was asked for. Whether anything changed."""
         before = (dict(self.values), self.said_day)
+        if any(self.slot(each) == asked and takes_any_words(each) for each in self._parameters):
+            self.values[asked] = heard.text
+            return True
         self._take_days(heard, asked)
         if heard.times:
             self.values["time"] = heard.times[-1]
@@ -109,7 +115,7 @@ class Goal:
         for name, fitting in heard.choices.items():
             if len(fitting) == 1:
                 self.values[name] = fitting[0].value
-        for parameter in (*self.function.parameters, *self.extra):
+        for parameter in self._parameters:
             self._take_plain(parameter, heard, asked)
         return (self.values, self.said_day) != before
 
@@ -131,12 +137,12 @@ class Goal:
             self.values[slot] = heard.numbers[-1]
         elif parameter.kind == "phone" and is_asked and not heard.phones and heard.numbers:
             self.values[slot] = "".join(map(str, heard.numbers))
-        elif is_asked and takes_any_words(parameter):
-            self.values[slot] = heard.text
 
     def take_words(self, heard: Heard) -> None:
         """Words that are the value themselves: the message in "tell them I'll be late", the city in "weather in"."""
-        texts = [each for each in self.function.parameters if each.required and takes_any_words(each)]
+        texts = [
+            each for each in self.function.parameters if each.required and takes_any_words(each) and each.kind != "id"
+        ]
         if len(texts) == 1 and not self.knows(texts[0]):
             pattern = _TOLD if self.verb == "message" else _WHERE
             found = None if self.function.writes and self.verb != "message" else re.search(pattern, heard.text)

@@ -73,8 +73,8 @@ def ask_for(parameter: Parameter, missing: Sequence[Parameter] = ()) -> str:
         return "At what time would you like it?"
     head = _head(parameter)
     if parameter.kind == "name" and is_person(parameter):
-        whose = re.sub(r"^the (?=(first|full|last)\b)", "your ", re.split(r" (?:of|for) ", head)[0])
-        return f"May I have {whose or 'your name'}?"
+        own = re.match(r"the ((?:first|full|last)\b.*?name)", head)
+        return f"May I have {f'your {own[1]}' if own else head or 'your name'}?"
     if parameter.kind in ("phone", "email"):
         return f"What is {head or {'phone': 'your phone number', 'email': 'your e-mail address'}[parameter.kind]}?"
     if parameter.kind == "number":
