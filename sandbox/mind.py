@@ -6,12 +6,22 @@ that it is a stand-in. The session (`sandbox.gemini.session`) turns a `Reply` in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from sandbox.ear import Grammar
+
+
+_SAY_EXACTLY = re.compile(r'Say exactly:\s*"(.*)"', re.DOTALL)
+
+
+def words_to_say(text: str) -> str | None:
+    """The words that a client wants spoken as they are (`Say exactly: "..."`, as for a greeting); None for others."""
+    asked = _SAY_EXACTLY.search(text)
+    return asked[1] if asked else None
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from typing import Any, Literal
 from sandbox.declarations import declared_functions, instruction_text
 from sandbox.english import MONTHS
 from sandbox.grammar import Expected, Grammar
-from sandbox.mind import Reply, ToolResult
+from sandbox.mind import Reply, ToolResult, words_to_say
 from sandbox.talk.abilities import Abilities, takes_any_words
 from sandbox.talk.dialogue import Dialogue
 from sandbox.talk.listening import Heard, listen
 from sandbox.talk.phrasing import PREFACE
 
-_SAY_EXACTLY = re.compile(r'Say exactly:\s*"(.*)"', re.DOTALL)
 _RETURNED = re.compile(r"(?:Called (\w+); it|(\w+) has finished meanwhile and) returned (?=\{)")
 _SPEAK_UP = re.compile(r"\b(carry on|answer|say|tell|ask|acknowledge|apologi[sz]e|repeat|returned)\b", re.IGNORECASE)
 _EXPECTED: dict[str, Expected] = {
@@ -61,8 +60,8 @@ class SchemaMind:
     def on_user(self, text: str, source: Literal["audio", "text"]) -> Reply:
         """The caller's turn, or, typed in square brackets, a note of the client's."""
         text, self._taken = text.strip(), []
-        if exact := _SAY_EXACTLY.search(text):
-            return Reply(say=exact[1])
+        if (exact := words_to_say(text)) is not None:
+            return Reply(exact)
         if source == "text" and text.startswith("["):
             return self._say(self._note(text))
         if not text:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from sandbox.grammar import Grammar
-from sandbox.mind import Reply, ToolCall, ToolResult
+from sandbox.mind import Reply, ToolCall, ToolResult, words_to_say
 
 _KEYS = {"hear", "say", "call", "thought", "search", "then"}
 _ANYTHING = "any"
@@ -75,7 +75,9 @@ class ScriptMind:
         self._grammar = Grammar.from_tools(declarations)
 
     def on_user(self, text: str, source: Literal["audio", "text"]) -> Reply:
-        """The reply of the next step that matches."""
+        """The reply of the next step that matches. What is to be said exactly is said, and takes no step."""
+        if (exact := words_to_say(text)) is not None:
+            return Reply(exact)
         self._facts["heard"] = text
         for number in range(self._next, len(self._steps)):
             if self._steps[number].hear.search(text):

@@ -49,6 +49,13 @@ def test_words_that_no_step_expects_are_answered_and_change_nothing():
     assert mind.on_user("a cleaning", "text").say == "Of course"
 
 
+def test_what_is_to_be_said_exactly_takes_no_step():
+    mind = ScriptMind.from_yaml("- {hear: any, say: Hello}")
+    mind.begin({})
+    assert mind.on_user('[The call has just been answered. Say exactly: "Good day."]', "text").say == "Good day."
+    assert mind.on_user("hi", "audio").say == "Hello"
+
+
 def test_results_that_nothing_waits_for_are_taken_in_silence():
     mind = ScriptMind.from_yaml("- {hear: any, say: Hello}")
     mind.begin({})
