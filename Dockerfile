@@ -4,7 +4,8 @@ ENV PYTHONUNBUFFERED=1 UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 HOST=0.0.0.0 DATA
 WORKDIR /srv
 RUN pip install --no-cache-dir uv && useradd --system --home /srv switchboard && mkdir /data && chown switchboard /data
 COPY pyproject.toml README.md ./
-RUN uv sync --no-default-groups --no-cache
+# onnxruntime runs Pipecat's local models, which no call uses.
+RUN uv sync --no-default-groups --no-install-package onnxruntime --no-cache
 COPY server.py ./
 COPY bot bot
 COPY desk desk
