@@ -10,5 +10,5 @@ check:  ## style and types
 	uv run ruff format --check . && uv run ruff check . && uv run mypy
 fmt:    ## format and mend what can be mended
 	uv run ruff format . && uv run ruff check --fix .
-bench:  ## speed and memory
-	uv run -m benchmarks
+bench:  ## speed and memory, side by side
+	uv run --group bench -m benchmarks
