@@ -42,16 +42,14 @@ class Dialogue:
     def hear(self, heard: Heard) -> Reply:
         """The heart of it: what the caller's words change, and what comes next."""
         goal = self.plan.goal
-        for slot, found in (("name", heard.names), ("phone", heard.phones), ("email", heard.emails)):
-            if found:
-                self.plan.lasting[slot] = found[-1]
         if heard.again:
             return Reply(self.plan.question)
         if heard.says(_ABOUT_ME):
             return Reply(f"{PREFACE} {self.plan.question}")
-        if self.plan.asking == "confirm" and heard.yes and goal and not heard.has_values:
+        if self.plan.asking == "confirm" and goal and (heard.plain_yes or (heard.yes and not heard.has_values)):
             goal.confirmed = True
             return self.plan.advance()
+        self._remember_caller(heard)
         if self._leaves(heard):
             return self._leave()
         if self.plan.asking == "message" and (heard.yes or heard.no):
@@ -62,6 +60,11 @@ class Dialogue:
             return reply
         self._misses = self._misses if not heard.has_values and not heard.yes and not heard.no else 0
         return self._go_on(goal, heard) if goal else self._without_a_goal(heard)
+
+    def _remember_caller(self, heard: Heard) -> None:
+        for slot, found in (("name", heard.names), ("phone", heard.phones), ("email", heard.emails)):
+            if found and not self._takes_any_words():
+                self.plan.lasting[slot] = found[-1]
 
     def _leaves(self, heard: Heard) -> bool:
         if self.plan.goal is not None:

@@ -113,7 +113,7 @@ class Goal:
             if found:
                 self.values[slot] = found[-1]
         for name, fitting in heard.choices.items():
-            if len(fitting) == 1:
+            if len(fitting) == 1 and (name == asked or name not in self.values or heard.corrects):
                 self.values[name] = fitting[0].value
         for parameter in self._parameters:
             self._take_plain(parameter, heard, asked)

@@ -55,6 +55,7 @@ _YES = (
     r"\b(go ahead|please do|sounds good|that works|works for me|that's (right|correct|fine|good|perfect|ok|okay)"
     r"|i'll take it|book it|do it)\b"
 )
+_NO_THAT_IS_RIGHT = r"^no that's (right|correct|fine|perfect)"
 _QUESTION = (
     r"^(what|what's|when|where|where's|who|who's|which|why|how|do you|does|did|are you|are there|is there|is it|is the"
     r"|is my|can you tell|could you tell|can i ask|may i ask|tell me|i have a question|i've got a question|have you"
@@ -109,7 +110,7 @@ class Heard:
     @property
     def no(self) -> bool:
         """A refusal: "no", "not really", "that's wrong"."""
-        if self.says(r"^no that's (right|correct|fine|perfect)"):
+        if self.says(_NO_THAT_IS_RIGHT):
             return False
         if self.says(r"\b(that's|is) (wrong|not)\b|\bdon't\b"):
             return True
@@ -119,7 +120,22 @@ class Heard:
     @property
     def yes(self) -> bool:
         """A consent."""
-        return not self.no and (bool(YES & set(self.words)) or self.says(_YES) or self.text in ("please", "yes please"))
+        if self.no or ("no" in self.words and not self.says(_NO_THAT_IS_RIGHT)):
+            return False
+        return bool(YES & set(self.words)) or self.says(_YES) or self.text in ("please", "yes please")
+
+    @property
+    def corrects(self) -> bool:
+        """Whether it sounds like another value in place of one that was said: "actually", "make it", "I'd rather"."""
+        return self.says(
+            r"\b(actually|instead|rather|make|change|sorry|wait|no|but|meant|wrong|want|like|need|prefer)\b"
+        )
+
+    @property
+    def plain_yes(self) -> bool:
+        """A consent and nothing else, whatever the ear made of the rest: "yes that's right"."""
+        opening = next((word for word in self.words if word not in _HEDGES - YES), "")
+        return self.yes and opening in YES | {"yes", "yeah"} and not self.corrects
 
     @property
     def bye(self) -> bool:

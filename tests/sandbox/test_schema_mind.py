@@ -441,3 +441,35 @@ def grammar_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[SchemaMind], str]:
 
     monkeypatch.setattr(Grammar, "for_functions", lambda functions, instruction, expected: expected)
     return lambda mind: str(mind.grammar())
+
+
+# -- what a recogniser makes of words ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("yes", ["yep please move", "yeah not anna wright", "yeah on wednesday", "sure"])
+def test_a_yes_stays_one_whatever_the_ear_adds(yes: str) -> None:
+    talk = salon(book={"say": "Booked."})
+    talk.say("a haircut on tuesday at three for emma wilson")
+    assert talk.say(yes).startswith("Booked.")
+    assert talk.called[-1] == ("book", ARGS)
+
+
+def test_yes_and_no_is_neither() -> None:
+    talk = salon()
+    talk.say("a haircut on tuesday at three for emma wilson")
+    assert talk.say("yes please no") == "Sorry, I need a yes or a no. Shall I book it?"
+
+
+@pytest.mark.parametrize("no", ["yes but at four", "no at four", "actually make it four o'clock", "yes wait at four"])
+def test_a_correction_is_not_a_yes(no: str) -> None:
+    talk = salon()
+    talk.say("a haircut on tuesday at three for emma wilson")
+    assert "4 PM" in talk.say(no)
+    assert "book" not in [name for name, _ in talk.called]
+
+
+def test_a_settled_choice_is_only_changed_on_purpose() -> None:
+    talk = salon()
+    talk.say("i'd like a haircut", "the shave on tuesday")
+    assert "Haircut" in talk.say("at three", "emma wilson")
+    assert "Shave" in talk.say("actually a shave")
