@@ -36,6 +36,8 @@ from desk.models import Base
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSION_TABLE = "alembic_version_desk"
 _LOCK_WAIT_MS = 5000
+# Names and numbers of callers are parameters: an error's text must not carry them into a log.
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "hide_parameters": True}
 _MIGRATION_LOCK = 0x6465736B
 """Key of the Postgres advisory lock that lets one process migrate at a time ("desk" in ASCII)."""
 
@@ -143,13 +145,13 @@ def make_engine(database_url: str) -> Engine:
     """An engine for a ``DATABASE_URL``. Raises ConfigurationError, without the URL's password, if it cannot be one."""
     url = _parse(database_url)
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, pool_size=10, max_overflow=20, connect_args={"timeout": _LOCK_WAIT_MS / 1000})
+        engine = create_engine(url, **_POOL, connect_args={"timeout": _LOCK_WAIT_MS / 1000})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
         # Prepared statements break behind a pooler that hands out connections by transaction.
         arguments = {"connect_timeout": 5, "prepare_threshold": None}
-        engine = create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True, connect_args=arguments)
+        engine = create_engine(url, **_POOL, pool_pre_ping=True, connect_args=arguments)
         event.listen(engine, "begin", _begin_postgres)
     return engine
 
