@@ -62,8 +62,12 @@ class SchemaMind:
         text, self._taken = text.strip(), []
         if (exact := words_to_say(text)) is not None:
             return Reply(exact)
-        if source == "text" and text.startswith("["):
-            return self._say(self._note(text))
+        note, words = _split(text) if source == "text" else ("", text)
+        if note:
+            reply = self._note(note)
+            if not words:
+                return self._say(reply)
+        text = words
         if not text:
             silence = Reply(self._dialogue.plan.question)
             return self._say(self._dialogue.not_heard() if source == "audio" else silence)
@@ -156,6 +160,18 @@ class SchemaMind:
         if asked and asked.kind in ("date", "time", "datetime"):
             return dialogue.hear(self._listen(keys))
         return Reply(f"You pressed {' '.join(keys)}. {dialogue.plan.question}")
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The notes at both ends of a typed text, and the words between: a session joins what came while it was busy."""
+    notes = []
+    while match := re.match(r"\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]\s*", text):
+        notes.append(match[0])
+        text = text[match.end() :]
+    if match := re.search(r"\s*\[(?:The|Note)\b.*\]$", text, re.DOTALL):
+        notes.append(match[0])
+        text = text[: match.start()]
+    return " ".join(notes), text
 
 
 def _date_in(instruction: str) -> date | None:

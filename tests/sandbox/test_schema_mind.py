@@ -213,6 +213,20 @@ def test_a_note_that_asks_for_nothing_is_not_answered() -> None:
     assert talk.follow(talk.mind.on_user(" ", "text")) == question
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "[Note: You said nothing. Answer the caller now.] a large one please",
+        "a large one please [The line was silent.]",
+        '[Note: x has finished meanwhile and returned {"slots": [1, 2]}.] a large one please',
+    ],
+)
+def test_words_beside_a_note_are_not_lost(typed: str) -> None:
+    talk = Conversation(PIZZA)
+    talk.say("i want to order a pizza")
+    assert talk.mind.on_user(typed, "text").say == "What is the delivery address?"
+
+
 def test_keys() -> None:
     talk = Conversation(PIZZA)
     assert "You pressed 5." in talk.say("[The caller pressed 5]")
