@@ -62,7 +62,7 @@ class Run:
     rss_mb: float = 0.0
     """At the end, with all calls up."""
     rss_growth_mb_per_minute: float = 0.0
-    """While the bot speaks half of the time."""
+    """While the bot speaks half of the time, in the second half of that talk: the first fills what is bounded."""
     holds_at_start: dict[str, Any] = field(default_factory=dict)
     """`benchmarks.servers.HoldMonitor` while the last group starts."""
     holds: dict[str, Any] = field(default_factory=dict)
@@ -139,12 +139,13 @@ async def _steps(result: Run, plan: Plan, server: Child, load: Child, port: int,
 
     if plan.talk:
         progress(f"{kind}, {calls} calls: long talk", plan.talk)
-        before = (await server.ask("usage"))["rss_mb"]
         meter = await _Meter.begin(server, load)
-        await load.ask("measure", mode="talk", seconds=plan.talk)
+        await load.ask("measure", mode="talk", seconds=plan.talk / 2)
+        halfway = (await server.ask("usage"))["rss_mb"]
+        await load.ask("measure", mode="talk", seconds=plan.talk / 2)
         result.cpu_percent_speaking = (await meter.percent())[0]
-        grown = (await server.ask("usage"))["rss_mb"] - before
-        result.rss_growth_mb_per_minute = grown / plan.talk * 60
+        grown = (await server.ask("usage"))["rss_mb"] - halfway
+        result.rss_growth_mb_per_minute = grown / (plan.talk / 2) * 60
     result.rss_mb = (await server.ask("usage"))["rss_mb"]
     if plan.stages:
         seconds = plan.answer + plan.talk
