@@ -73,6 +73,14 @@ class Mind(Protocol):
 
 
 @runtime_checkable
+class NoticesInterruption(Protocol):
+    """A mind that wants to know when it was cut off."""
+
+    def interrupted(self, sent: str) -> None:
+        """The reply under way was cut off when no more than `sent` of its words had gone out."""
+
+
+@runtime_checkable
 class Remembers(Protocol):
     """A mind that can take a conversation from elsewhere (history seeded through `clientContent`)."""
 

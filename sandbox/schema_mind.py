@@ -40,7 +40,7 @@ class SchemaMind:
     def __init__(self, today: Callable[[], date] = date.today) -> None:
         self._clock = today
         self._dialogue = Dialogue()
-        self._introduced = False
+        self._introduced = self._introducing = False
         self._waiting: list[str] = []
         self._taken: list[Reply | str] = []
 
@@ -90,6 +90,11 @@ class SchemaMind:
         say = " ".join(part for part in (before, *(reply.say for reply in decided)) if part)
         return self._say(Reply(say, [call for reply in decided for call in reply.calls]))
 
+    def interrupted(self, sent: str) -> None:
+        """Who was cut off before saying what it is says so the next time."""
+        if self._introducing and PREFACE not in sent:
+            self._introduced = False
+
     def remember(self, turns: list[tuple[Literal["user", "model"], str]]) -> None:
         """Take over a conversation: what the caller said is understood anew, what functions returned is taken in."""
         for role, text in turns:
@@ -102,7 +107,8 @@ class SchemaMind:
 
     def _say(self, reply: Reply) -> Reply:
         self._waiting = [call.name for call in reply.calls]
-        if not reply.say or self._introduced:
+        self._introducing = bool(reply.say) and not self._introduced
+        if not self._introducing:
             return reply
         self._introduced = True
         return reply if PREFACE in reply.say else Reply(f"{PREFACE} {reply.say}", reply.calls)

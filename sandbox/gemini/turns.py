@@ -21,7 +21,7 @@ from sandbox.gemini.playout import markers, speech_frames
 from sandbox.gemini.profiles import Profile
 from sandbox.gemini.setup import Settings
 from sandbox.gemini.wire import ENTITY_NOT_FOUND, OUTPUT_RATE, Json, Reject, grounding, invalid, server_content
-from sandbox.mind import Mind, Reply, ToolCall, ToolResult
+from sandbox.mind import Mind, NoticesInterruption, Reply, ToolCall, ToolResult
 
 UNKNOWN_FUNCTION = "function_nobody_declared"
 _SCHEDULINGS = ("INTERRUPT", "WHEN_IDLE", "SILENT")
@@ -185,6 +185,8 @@ class Turns:
         self._outbox.drop_turn(turn.number)
         self._cancel([id for id, call in self._calls.items() if not call.non_blocking])
         self._outbox.send(server_content(interrupted=True))
+        if isinstance(self._mind, NoticesInterruption):
+            self._mind.interrupted("".join(turn.text))
         self._close_turn(turn)
 
     def _complete(self, now: float) -> None:

@@ -175,8 +175,9 @@ def slots_named(text: str, function: Function) -> set[str]:
 
 
 def name_in(result: dict[str, Any]) -> str:
-    """The name of the person whom a lookup found; "" if it found nobody."""
-    if error_of(result) or result.get("known") is False or result.get("found") is False:
+    """The name of the person whom a lookup found; "" if it found nobody, or is not sure."""
+    unsure = re.search(r"\bask\b.*\bname\b", str(result.get("hint", "")), re.IGNORECASE)
+    if unsure or error_of(result) or result.get("known") is False or result.get("found") is False:
         return ""
     for key in ("name", "full_name", "customer_name"):
         if isinstance(result.get(key), str):

@@ -97,6 +97,14 @@ async def test_a_known_caller_is_not_asked_for_the_name(talk: Callable[..., Talk
     assert ("cleaning", "2026-11-25 10:00") in call.booked()
 
 
+async def test_one_of_a_family_is_asked_for_the_name(talk: Callable[..., Talk]) -> None:
+    await talk().say("book a checkup on tuesday at nine", "peter smith", "yes")
+    await talk(call_sid="CA2").say("book a checkup on tuesday at ten", "it's for amy smith", "yes")
+    await talk(call_sid="CA3").say("book a checkup on tuesday at eleven", "my name is amy smith", "yes")
+    asked = await talk(call_sid="CA4").say("a cleaning on wednesday at ten")
+    assert asked.endswith("May I have your first and last name?")
+
+
 async def test_a_day_with_two_readings_is_chosen_by_the_caller(talk: Callable[..., Talk]) -> None:
     call = talk()
     asked = await call.say("book a cleaning next tuesday at ten in the morning")

@@ -64,6 +64,15 @@ async def talk(session: object, words: str, until: str) -> tuple[str, list[str]]
     return said, called
 
 
+async def test_a_mind_that_is_cut_off_at_once_still_says_what_it_is(gemini):
+    async with gemini.serve(SchemaMind(), speed=1) as server, gemini.connect(server, tools=SALON) as session:
+        await session.send_realtime_input(text="Hello.")
+        await session.send_realtime_input(text="Hello?")
+        said, _ = await talk(session, "Hello!", "help you?")
+        assert "I am a practice stand-in, not a real model." in said
+        assert server.sessions[0].texts == ["Hello.", "Hello?", "Hello!"]
+
+
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_booking_through_the_official_client(gemini, model):
     options: dict = {

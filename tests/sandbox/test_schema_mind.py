@@ -192,6 +192,15 @@ def test_it_says_once_that_it_is_a_stand_in() -> None:
     assert STAND_IN in talk.say("are you a real person")
 
 
+def test_it_says_so_again_where_it_was_cut_off_before() -> None:
+    talk = Conversation(PIZZA)
+    talk.say("hello")
+    talk.mind.interrupted("I am a practice")
+    assert STAND_IN in talk.say("hello")
+    talk.mind.interrupted(f"I am a practice stand-in, {STAND_IN}. How")
+    assert STAND_IN not in talk.say("hello")
+
+
 @pytest.mark.parametrize("text", ['Say exactly: "Good day, all."', '[It has begun. Say exactly: "Good day, all."]'])
 def test_what_is_to_be_said_exactly(text: str) -> None:
     talk = Conversation(PIZZA)
