@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from loguru import logger
 
@@ -34,7 +35,10 @@ from bot.events import (
     GreetingStarted,
     HangUpRequested,
     ModelConnected,
+    ModelFailed,
+    SilenceFilled,
     StreamStarted,
+    StreamStopped,
     ToolReturned,
     Trouble,
 )
@@ -47,6 +51,7 @@ from bot.metrics import Metrics
 from bot.pipeline import build_pipeline, play_clip, run_pipeline
 from bot.ports import Clock, Ids
 from bot.settings import Settings
+from bot.silence import GIVE_UP_SECONDS, NUDGE_SECONDS, Sight, Silence
 from bot.tape import TapeDeck
 from bot.tools import CallFacts, ToolBox
 from bot.turns import Turns
@@ -60,8 +65,17 @@ GOODBYE_SECONDS = 15.0
 """The longest that last words may take to be heard before the line is closed."""
 LAST_WORDS_SECONDS = 3.0
 """The model begins its last words this soon after the tool that ends the call, or has said them before it."""
+LOOK_SECONDS = 0.2
+"""The line is looked at this often for who speaks."""
+HANG_UP_SECONDS = 3.0
+"""A hang-up that takes longer is helped by closing the stream: then the carrier asks, and is told to hang up."""
 STREAM_END_SECONDS = 3.0
 """After a hang-up the carrier ends the stream this soon, or we do."""
+
+_NUDGE = (
+    "[The caller waits and hears nothing. Answer now in a few words; if you did not understand, ask again; "
+    "if you cannot help, say so and offer to take a message]"
+)
 
 CallListener = Callable[[str, CallEvent, int], None]
 """Gets (call sid, event, monotonic ns) of every event of every call; must be quick and must not raise."""
@@ -109,12 +123,18 @@ class Call:
         self._stream_ns: int | None = None
         self._greeted = False
         self._saying_goodbye = False
+        self._goodbye_cut = False
         self._closed = False
+        self._pipeline_over = False
         self._status = CallStatus()
         self._timers: set[asyncio.Task[None]] = set()
         self._tape = parts.deck.open(call_sid, self._meta(account_sid))
         self.record(CallReceived(call_sid, from_number, to_number, self._flow.id))
         self._turns = Turns(self.record)
+        limits = self._flow.limits
+        self._silence = Silence(
+            self._begun_ns / 1e9, caller_seconds=limits.caller_silence_seconds, questions=limits.still_there_times
+        )
         self._toolbox = ToolBox(
             self._flow, parts.desk, self._clock, CallFacts(call_sid, from_number, to_number), self.record
         )
@@ -169,6 +189,11 @@ class Call:
             case BotStoppedSpeaking() | BargeIn():
                 if not self._turns.bot_is_heard:
                     self._bot_quiet.set()
+            case StreamStopped():
+                # Nobody hears anything any more.
+                self._bot_quiet.set()
+            case ModelFailed() if self._saying_goodbye:
+                self._goodbye_cut = True
             case ToolReturned(status="ok") if self._toolbox.wants_hang_up and not self._saying_goodbye:
                 self._saying_goodbye = True
                 self._after(self._hang_up_after_last_words())
@@ -208,6 +233,7 @@ class Call:
             if not self._greeted:
                 self._greeted = True
                 self._after(self._greet())
+                self._after(self._watch_for_silence())
             try:
                 how = await self._media.serve()
             finally:
@@ -272,6 +298,7 @@ class Call:
         error = task.exception()
         detail = type(error).__name__ if error else "ended by itself"
         self.record(Trouble("pipeline", "pipeline", "sorry_lost", detail))
+        self._pipeline_over = True
         self.end("failed", self._flow.phrases.sorry_lost)
 
     async def _leave_the_line(self) -> None:
@@ -279,7 +306,7 @@ class Call:
         assert self.reason is not None
         if self.reason == "caller_hung_up" or self._status.is_over:
             return
-        if self._parting:
+        if self._parting and not await self._say_parting():
             # The carrier asks what comes next when the stream is gone, says the parting words and hangs up itself.
             await self._media.close()
             with suppress(TimeoutError):
@@ -288,14 +315,32 @@ class Call:
                     return
         self.record(HangUpRequested(self.reason))
         try:
-            await self._parts.rest.hang_up(self.call_sid)
-        except CarrierUnreachable as error:
+            async with asyncio.timeout(HANG_UP_SECONDS):
+                await self._parts.rest.hang_up(self.call_sid)
+        except (CarrierUnreachable, TimeoutError) as error:
             # Closing the socket makes the carrier ask what comes next, and `after_stream` answers with a hang-up.
-            self.record(Trouble("hang_up_refused", "carrier", "nothing", str(error)))
+            detail = str(error) or f"no answer within {HANG_UP_SECONDS:g} s"
+            self.record(Trouble("hang_up_refused", "carrier", "nothing", detail))
             await self._media.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(STREAM_END_SECONDS):
                 await self._stream_over.wait()
+
+    async def _say_parting(self) -> bool:
+        """Say the parting words in the bot's own voice, where they are at hand and the line is free for them."""
+        clip = self._parts.greetings.ready(self._flow, self._parting)
+        if clip is None or self._pipeline_over or not self._media.attached or self._turns.bot_is_heard:
+            return False
+        self._bot_spoke.clear()
+        self._bot_quiet.clear()
+        await play_clip(self._worker, clip.pcm, clip.text, last=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(clip.milliseconds / 1000 + STREAM_END_SECONDS):
+                await self._bot_quiet.wait()
+        if not (self._bot_spoke.is_set() and self._bot_quiet.is_set() and self._media.attached):
+            return False
+        self._parting = ""
+        return True
 
     async def _tear_down(self, pipeline: asyncio.Task[None]) -> None:
         for timer in self._timers:
@@ -327,13 +372,12 @@ class Call:
             self.end("failed", self._flow.phrases.sorry_lost)
 
     async def _greet(self) -> None:
-        clip = self._parts.greetings.clip(self._flow)
+        clip = self._parts.greetings.clip(self._flow, self._flow.opening)
         self.record(GreetingStarted("cache" if clip else "model", self._flow.opening))
         if clip is None:
             await self._gemini.greet(self._flow.opening)
         else:
-            self._turns.text(clip.text)
-            await play_clip(self._worker, clip.pcm)
+            await play_clip(self._worker, clip.pcm, clip.text)
 
     async def _give_up_unless_answered(self) -> None:
         await self._clock.sleep(ANSWER_SECONDS)
@@ -345,14 +389,18 @@ class Call:
         await self._clock.sleep(REJOIN_SECONDS)
         if not self._media.attached:
             self.record(Trouble("stream_lost", "carrier", "sorry_lost"))
-            self.end("stream_lost")
+            self.end("stream_lost", self._flow.phrases.sorry_lost)
 
     async def _keep_to_the_limit(self) -> None:
         await self._clock.sleep(self._flow.limits.max_call_minutes * 60)
         self.end("time_limit", self._flow.phrases.goodbye)
 
     async def _hang_up_after_last_words(self) -> None:
-        """The model has asked to end the call: what it says now, or was saying, is heard first."""
+        """The model has asked to end the call: what it says now, or was saying, is heard first.
+
+        Where it says nothing after the caller's last words, or is cut off in its goodbye, the flow's own is said.
+        """
+        has_answered = not self._silence.caller_spoke_last
         self._bot_spoke.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_SECONDS):
@@ -361,4 +409,48 @@ class Call:
                         await self._bot_spoke.wait()
                 if self._turns.bot_is_heard or self._bot_spoke.is_set():
                     await self._bot_quiet.wait()
-        self.end("goodbye")
+        said = (has_answered or self._bot_spoke.is_set()) and not self._goodbye_cut
+        self.end("goodbye", "" if said else self._flow.phrases.goodbye)
+
+    # -- silence ------------------------------------------------------------------------------------------------------
+
+    async def _watch_for_silence(self) -> None:
+        while self.reason is None:
+            await self._clock.sleep(LOOK_SECONDS)
+            if self._saying_goodbye:
+                return
+            match self._silence.see(self._clock.now_ns() / 1e9, self._sight()):
+                case "one_moment" | "still_there" as phrase:
+                    await self._fill_silence(phrase)
+                case "nudge":
+                    self.record(Trouble("model_quiet", "model", "nothing", f"no answer for {NUDGE_SECONDS:g} s"))
+                    await self._gemini.say_to_model(_NUDGE)
+                case "give_up" if self._gemini.connected:
+                    self.record(Trouble("model_silent", "model", "sorry_lost", f"no answer for {GIVE_UP_SECONDS:g} s"))
+                    self.end("model_silent", self._flow.phrases.sorry_lost)
+                case "give_up":
+                    self._model_lost(ModelError("timeout", f"No session for {GIVE_UP_SECONDS:g} s."))
+                case "goodbye":
+                    self.end("caller_silent", self._flow.phrases.goodbye)
+
+    def _sight(self) -> Sight:
+        return Sight(
+            line_open=self._media.attached,
+            bot_sounds=self._media.waiting_ms() > 0,
+            voiced_ms=self._turns.voiced_ms,
+            model_spoke_s=_seconds(self._turns.model_spoke_ns),
+            model_acted_s=_seconds(self._gemini.acted_ns),
+            model_owes=self._gemini.owes_words,
+            tool_runs=self._gemini.runs_tools,
+            connected=self._gemini.connected,
+        )
+
+    async def _fill_silence(self, phrase: Literal["one_moment", "still_there"]) -> None:
+        clip = self._parts.greetings.clip(self._flow, getattr(self._flow.phrases, phrase))
+        self.record(SilenceFilled(phrase, "cache" if clip else "none"))
+        if clip:
+            await play_clip(self._worker, clip.pcm, clip.text, aside=True)
+
+
+def _seconds(moment_ns: int | None) -> float | None:
+    return None if moment_ns is None else moment_ns / 1e9

@@ -24,6 +24,8 @@ EndReason = Literal[
     "model_lost",  # the model went away during the call and no other could take over
     "stream_lost",  # the media stream broke and did not come back
     "never_connected",  # the carrier never opened the media stream
+    "model_silent",  # the model was there and said nothing, though it was asked again
+    "caller_silent",  # the caller did not say a word for long and heard goodbye
     "time_limit",  # the longest allowed call was reached
     "transferred",  # handed to a human
     "shutdown",  # the server stopped before the call had ended
@@ -181,6 +183,18 @@ class BotStoppedSpeaking(CallEvent):
 
     kind = "bot_stopped_speaking"
     turn: int
+
+
+@dataclass(frozen=True)
+class SilenceFilled(CallEvent):
+    """The line was silent for too long and a ready-made phrase was said: ``one_moment`` or ``still_there``.
+
+    ``source`` is ``cache``, or ``none`` where no clip was ready and nothing could be said.
+    """
+
+    kind = "silence_filled"
+    phrase: str
+    source: Literal["cache", "none"]
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,10 @@ class Limits(_Block):
 
     max_call_minutes: Annotated[float, Field(gt=0, le=120)] = 20
     """The longest call, in minutes; the caller hears `phrases.goodbye` at its end."""
+    caller_silence_seconds: Annotated[float, Field(ge=3, le=120)] = 10
+    """Silence of the caller, in seconds, after which `phrases.still_there` is asked."""
+    still_there_times: Annotated[int, Field(ge=0, le=5)] = 2
+    """How often it is asked in a row; after one more silence the caller hears `phrases.goodbye` and the call ends."""
 
 
 class Flow(_Block):

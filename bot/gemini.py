@@ -90,6 +90,9 @@ class BotTurns(Protocol):
     def text(self, words: str) -> None:
         """Words of the turn that is being sent to the caller."""
 
+    def clip(self, words: str, *, aside: bool) -> None:
+        """Ready-made words are being sent to the caller."""
+
 
 class GeminiSession(GeminiLiveLLMService):
     """The model's end of the pipeline, for one call. It connects when the pipeline is set up.
@@ -117,9 +120,10 @@ class GeminiSession(GeminiLiveLLMService):
         self._clients = clients
         self._flow = flow
         self._toolbox = toolbox
-        self._bot_turns = turns
+        self.bot_turns = turns
         self._port_clock = clock
         self._record_event = record
+        self.acted_ns: int | None = None  # when the model last did anything, were it to write down what it heard
         self._on_lost = on_lost
         self._tap = tap
         self._attempts = Attempts(clients.preferred(models), self._now_s(), clients.spread)
@@ -155,6 +159,21 @@ class GeminiSession(GeminiLiveLLMService):
         """Whether a session has been ready at least once."""
         return self._connections > 0
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session now."""
+        return self._uplink.is_open
+
+    @property
+    def owes_words(self) -> bool:
+        """Whether the model was told or asked something that it has not answered, or has not ended what it says."""
+        return self._talk.owed or self._bot_is_responding
+
+    @property
+    def runs_tools(self) -> bool:
+        """Whether the model waits for a function."""
+        return bool(self._asked)
+
     async def greet(self, words: str) -> None:
         """Have the model speak the first words of the call; for when they are not at hand as audio."""
         await self.say_to_model(f'[The call has just been answered. Say exactly: "{words}"]')
@@ -163,10 +182,6 @@ class GeminiSession(GeminiLiveLLMService):
         """Tell the model something that was not said aloud; it answers. Kept until there is a session."""
         self._talk.owed = True
         await self._uplink.text(text)
-
-    def words_spoken(self, words: str) -> None:
-        """Words of the model went to the caller, in their place between the audio."""
-        self._bot_turns.text(words)
 
     # -- Pipecat's side -----------------------------------------------------------------------------------------------
 
@@ -324,7 +339,8 @@ class GeminiSession(GeminiLiveLLMService):
             self._trouble("model_message_failed", type(error).__name__)
 
     async def _handle_server_message(self, message: types.LiveServerMessage) -> None:
-        content = message.server_content
+        if (content := message.server_content) or message.tool_call:
+            self.acted_ns = self._port_clock.now_ns()
         if content:
             await self._handle_content(message, content)
         if message.usage_metadata:
@@ -361,7 +377,7 @@ class GeminiSession(GeminiLiveLLMService):
             await self._end_turn(content)
 
     async def _speak(self, audio: bytes) -> None:
-        self._bot_turns.model_spoke(self._port_clock.now_ns())
+        self.bot_turns.model_spoke(self._port_clock.now_ns())
         self._uplink.answered()
         self._talk.owed = False
         self._nudges = 0

@@ -30,6 +30,7 @@ from bot.events import (
     CallRefused,
     ModelConnected,
     ModelFailed,
+    SilenceFilled,
     ToolReturned,
     Trouble,
 )
@@ -59,6 +60,12 @@ class Metrics:
         self.refused = self._counter("refused", "Calls that could not be taken and heard why.", "reason")
         self.failures = self._counter("failures", "Failures during calls, by kind.", "kind")
         self.barge_ins = self._counter("barge_in", "Times a caller interrupted the bot.")
+        self.silence_filled = self._counter(
+            "silence_filled",
+            "Silences in which a ready-made phrase was due.",
+            "phrase",
+            "source",
+        )
         self.carrier_messages_bad = self._counter(
             "carrier_messages_bad", "Messages of the carrier that could not be used.", "kind"
         )
@@ -97,6 +104,10 @@ class Metrics:
                 # An unknown tool's name is the model's invention, and a label must not grow with those.
                 tool = "unknown" if status == "unknown" else name
                 self.tool_seconds.labels(tool, status).observe(duration_ms / 1_000)
+                if status in ("error", "timeout"):
+                    self.failures.labels(f"tool_{status}").inc()
+            case SilenceFilled(phrase=phrase, source=source):
+                self.silence_filled.labels(phrase, source).inc()
             case ModelConnected(setup_ms=setup_ms):
                 self.model_setup_seconds.observe(setup_ms / 1_000)
             case ModelFailed(failure=failure):

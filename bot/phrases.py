@@ -24,13 +24,13 @@ class Phrases(BaseModel):
     sorry_unreachable: str = Field(min_length=1)
     """Said instead of taking a call, or soon after its start, when no model can be reached."""
     sorry_lost: str = Field(min_length=1)
-    """Said when the model went away in the middle of a call and no other could take over."""
+    """Said when the model went away in the middle of a call, or is there and silent, and no other could take over."""
     still_there: str = Field(min_length=1)
-    """Asked after a long silence of the caller."""
+    """Asked after a long silence of the caller; `limits` tell how long and how often."""
     one_moment: str = Field(min_length=1)
-    """Said when an answer takes long."""
+    """Said when an answer takes longer than 3 s, and again after growing pauses."""
     goodbye: str = Field(min_length=1)
-    """Last words when the call is ended without the model, for example at the time limit."""
+    """Last words when the call is ended without the model: time limit, a silent caller, a model lost at its goodbye."""
 
 
 def default_phrases(language: str) -> Mapping[str, str]:

@@ -6,10 +6,12 @@ fixed: 16 kHz up, 24 kHz down; the serializer converts to and from the line's mu
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import cast
 
 from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
+    DataFrame,
     Frame,
     InterruptionFrame,
     TTSAudioRawFrame,
@@ -72,16 +74,37 @@ async def run_pipeline(worker: PipelineWorker) -> None:
     await runner.run()
 
 
-async def play_clip(worker: PipelineWorker, pcm24k: bytes) -> None:
-    """Say ready-made words (24 kHz mono s16le). They are heard to their end, whatever the caller does."""
-    size = 2 * MODEL_OUT_HZ * _CLIP_PIECE_MS // 1000
-    pieces = [pcm24k[i : i + size] for i in range(0, len(pcm24k), size)]
-    frames: list[Frame] = [TTSStartedFrame()]
-    frames += [TTSAudioRawFrame(audio=piece, sample_rate=MODEL_OUT_HZ, num_channels=1) for piece in pieces]
-    frames.append(TTSStoppedFrame())
-    for frame in frames:
-        frame.interruptible = False
-        await worker.queue_frame(frame)
+@dataclass
+class ClipFrame(DataFrame):
+    """Ready-made words (24 kHz mono s16le) to be said.
+
+    An `aside` fills a silence: it is no answer. After the `last` words of a call the model is not heard any more.
+    """
+
+    words: str = ""
+    pcm24k: bytes = b""
+    aside: bool = False
+    last: bool = False
+    interruptible: bool = field(default=False, init=False)
+
+
+@dataclass
+class ClipWordsFrame(DataFrame):
+    """Stands right before the audio of a clip."""
+
+    words: str = ""
+    aside: bool = False
+    interruptible: bool = field(default=False, init=False)
+
+
+async def play_clip(
+    worker: PipelineWorker, pcm24k: bytes, words: str = "", *, aside: bool = False, last: bool = False
+) -> None:
+    """Say ready-made words (24 kHz mono s16le). They are heard to their end, whatever the caller does.
+
+    See `ClipFrame` for `aside` and `last`. An aside is dropped where the model has begun to speak meanwhile.
+    """
+    await worker.queue_frame(ClipFrame(words, pcm24k, aside, last))
 
 
 class BotVoice(FrameProcessor):
@@ -94,6 +117,8 @@ class BotVoice(FrameProcessor):
     def __init__(self) -> None:
         super().__init__(enable_direct_mode=True)
         self._clip_plays = False
+        self._model_speaks = False
+        self._was_last = False
         self._held: list[Frame] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -103,24 +128,40 @@ class BotVoice(FrameProcessor):
             await self.push_frame(frame, direction)
             if isinstance(frame, BotStoppedSpeakingFrame) and self._clip_plays:
                 await self._clip_is_over()
+        elif isinstance(frame, ClipFrame):
+            await self._say(frame)
         elif self._clip_plays and isinstance(frame, InterruptionFrame):
             self._held.clear()
-        elif self._clip_plays and frame.interruptible and isinstance(frame, _SPEECH):
+        elif self._clip_plays and isinstance(frame, _SPEECH):
             self._held.append(frame)
+        elif self._was_last and isinstance(frame, _SPEECH):
+            return
         else:
-            self._clip_plays |= isinstance(frame, TTSStartedFrame) and not frame.interruptible
             await self._pass_on(frame)
 
+    async def _say(self, clip: ClipFrame) -> None:
+        if clip.aside and (self._model_speaks or self._clip_plays):
+            return
+        self._clip_plays = True
+        self._was_last = clip.last
+        size = 2 * MODEL_OUT_HZ * _CLIP_PIECE_MS // 1000
+        pieces = [clip.pcm24k[i : i + size] for i in range(0, len(clip.pcm24k), size)]
+        frames: list[Frame] = [TTSStartedFrame(), ClipWordsFrame(clip.words, clip.aside)]
+        frames += [TTSAudioRawFrame(audio=piece, sample_rate=MODEL_OUT_HZ, num_channels=1) for piece in pieces]
+        for frame in [*frames, TTSStoppedFrame(), end_of_turn()]:
+            frame.interruptible = False
+            await self.push_frame(frame)
+
     async def _pass_on(self, frame: Frame) -> None:
+        if isinstance(frame, _SPEECH):
+            self._model_speaks = not isinstance(frame, TTSStoppedFrame)
         await self.push_frame(frame)
         if isinstance(frame, TTSStoppedFrame):
-            mark = end_of_turn()
-            mark.interruptible = frame.interruptible
-            await self.push_frame(mark)
+            await self.push_frame(end_of_turn())
 
     async def _clip_is_over(self) -> None:
         self._clip_plays = False
-        held, self._held = self._held, []
+        held, self._held = ([] if self._was_last else self._held), []
         for frame in held:
             await self._pass_on(frame)
 
@@ -133,11 +174,13 @@ class SpokenWords(FrameProcessor):
 
     def __init__(self, gemini: GeminiSession) -> None:
         super().__init__(enable_direct_mode=True)
-        self._gemini = gemini
+        self._turns = gemini.bot_turns
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Tell the words."""
         await super().process_frame(frame, direction)
         if isinstance(frame, TTSTextFrame):
-            self._gemini.words_spoken(frame.text)
+            self._turns.text(frame.text)
+        elif isinstance(frame, ClipWordsFrame):
+            self._turns.clip(frame.words, aside=frame.aside)
         await self.push_frame(frame, direction)

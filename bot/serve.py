@@ -162,7 +162,7 @@ async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, 
             view.show(event, now_ns)
 
     with _progress(console, "Rendering the greeting …"):
-        await parts.greetings.warm(parts.flow)
+        await parts.greetings.prepare(parts.flow, parts.flow.opening)
     console.rule("sample call")
     parts.listeners.append(listener)
     phone = await asyncio.create_subprocess_exec(

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from bot.events import BargeIn, BotSaid, BotStartedSpeaking, BotStoppedSpeaking, CallEvent
 
+_FRAME_MS = 20.0
+
 
 @dataclass
 class _Turn:
@@ -20,6 +22,7 @@ class _Turn:
     sent_ms: float = 0.0
     heard_ms: float = 0.0
     told: bool = False
+    aside: bool = False
 
     @property
     def heard(self) -> float:
@@ -39,6 +42,10 @@ class Turns:
         self._caller_voiced_ns: int | None = None
         self._model_audio_ns: int | None = None
         self._speaking = False
+        self.voiced_ms = 0.0
+        """Voice of the caller so far."""
+        self.model_spoke_ns: int | None = None
+        """When audio of the model last arrived."""
 
     @property
     def number(self) -> int:
@@ -53,9 +60,11 @@ class Turns:
     def caller_voiced(self, now_ns: int) -> None:
         """A frame of the caller had voice in it."""
         self._caller_voiced_ns = now_ns
+        self.voiced_ms += _FRAME_MS
 
     def model_spoke(self, now_ns: int) -> None:
-        """Audio of the model arrived; only the first of a turn counts."""
+        """Audio of the model arrived; the first of a turn is when its answer came."""
+        self.model_spoke_ns = now_ns
         if self._model_audio_ns is None:
             self._model_audio_ns = now_ns
 
@@ -63,21 +72,29 @@ class Turns:
         """Words of the turn as the model transcribes itself (they may run ahead of the audio)."""
         self._turn.text.append(words)
 
+    def clip(self, words: str, *, aside: bool) -> None:
+        """Ready-made words come next. An `aside` fills a silence: it is no answer, and the caller goes on waiting."""
+        self.text(words)
+        self._turn.aside = aside
+
     def audio_sent(self, milliseconds: float, now_ns: int) -> int:
         """Audio of the bot went to the carrier; gives the number of the turn that it belongs to."""
         if not self._speaking:
             self._speaking = True
             self._open[self._turn.number] = self._turn
-            self._record(
-                BotStartedSpeaking(
-                    self._turn.number,
-                    _between(self._caller_voiced_ns, now_ns),
-                    _between(self._caller_voiced_ns, self._model_audio_ns),
-                )
-            )
-            self._caller_voiced_ns = None
+            self._begin(now_ns)
         self._turn.sent_ms += milliseconds
         return self._turn.number
+
+    def _begin(self, now_ns: int) -> None:
+        if self._turn.aside:
+            self._record(BotStartedSpeaking(self._turn.number, None, None))
+            return
+        response_ms = _between(self._caller_voiced_ns, now_ns)
+        self._record(
+            BotStartedSpeaking(self._turn.number, response_ms, _between(self._caller_voiced_ns, self._model_audio_ns))
+        )
+        self._caller_voiced_ns = None
 
     def ended(self) -> None:
         """The model has said all of this turn; the next audio or words open another."""
@@ -128,9 +145,11 @@ class Turns:
         turn.told = True
 
     def _next(self) -> None:
+        if not self._turn.aside:
+            # The answer to what was said before an aside may have come while it was spoken.
+            self._model_audio_ns = None
         self._turn = _Turn(self._turn.number + 1)
         self._speaking = False
-        self._model_audio_ns = None
 
 
 def _between(earlier_ns: int | None, later_ns: int | None) -> float | None:

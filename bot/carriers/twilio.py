@@ -228,7 +228,11 @@ class CarrierRest:
         self._hang_ups: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Stop hanging up, and close the connections."""
+        asking = [task for task in self._hang_ups.values() if not task.done()]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         if self._client is not None:
             await self._client.http_client.close()
             self._client = None
@@ -244,6 +248,8 @@ class CarrierRest:
             while len(self._hang_ups) >= _REMEMBERED:
                 del self._hang_ups[next(iter(self._hang_ups))]
             task = asyncio.create_task(self._hang_up(call_sid), name=f"hang up {call_sid}")
+            # Whoever asked may have stopped waiting: then nobody else looks at how it ended.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._hang_ups[call_sid] = task
         try:
             await asyncio.shield(task)

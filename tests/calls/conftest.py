@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -20,9 +21,12 @@ import uvicorn
 from fakes.gemini import ListedEar, ListedMind, LoudnessDetector, ToneVoice
 from pydantic import SecretStr
 
-from bot.app import create_app
+from bot import silence
+from bot.app import create_app, find_flow
 from bot.call import Call
 from bot.events import CallEvent
+from bot.flow import load_flow
+from bot.greeting import Greetings
 from bot.settings import Settings
 from bot.tape import TapeReader
 from desk.desk import migrate
@@ -36,6 +40,9 @@ from sandbox.twilio.record import CallRecord, new_sid
 
 TOKEN = "token-of-the-test"
 MS_PER_WORD = 60
+MODEL = "gemini-3.8-live"
+MS_PER_OPENING_WORD = 30
+MS_PER_PHRASE_WORD = 120
 
 
 class EveryMind(ListedMind):
@@ -45,6 +52,21 @@ class EveryMind(ListedMind):
         if "Say exactly:" in text:
             return Reply(say=text.split('"', 1)[1].rsplit('"', 1)[0])
         return super().on_user(text, source)
+
+
+class RenderingMind:
+    """What a session's mind turns out to be: one that reads aloud where that is asked, else the test's own."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._mind: Any = None
+
+    def begin(self, setup: dict[str, Any]) -> None:
+        self._mind = EveryMind() if "reads aloud" in str(setup.get("systemInstruction")) else self._make()
+        self._mind.begin(setup)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mind, name)
 
 
 @dataclass
@@ -96,6 +118,15 @@ class Site:
     async def metrics(self) -> str:
         return self.app.state.parts.metrics.render().decode()
 
+    def failures(self) -> dict[str, float]:
+        """What `switchboard_failures_total` says, by kind."""
+        found = re.findall(
+            r'^switchboard_failures_total\{kind="(\w+)"\} (\S+)$',
+            self.app.state.parts.metrics.render().decode(),
+            re.MULTILINE,
+        )
+        return {kind: float(count) for kind, count in found}
+
 
 def speech(ms: int = 600) -> bytes:
     """Mu-law that the LoudnessDetector takes for speech: a tone of 300 Hz."""
@@ -115,8 +146,31 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ready-made words of the dental flow, as a server has them from its second start on."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    async def speak(words: str, _voice: str, _language: str) -> bytes:
+        return ToneVoice(MS_PER_OPENING_WORD if words == flow.opening else MS_PER_PHRASE_WORD).speak(words)
+
+    flow = load_flow(find_flow(Settings(_env_file=None).flow))
+    asyncio.run(Greetings(folder, MODEL, speak).warm(flow))
+    return folder
+
+
 @pytest.fixture
-def open_site(tmp_path: Path, empty_database: Path) -> OpenSite:
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch over silences, twice as impatient."""
+    for name in ("FILL", "NUDGE", "LISTEN", "GIVE_UP", "LAST_FILL", "GRACE", "BREATH"):
+        seconds = getattr(silence, f"{name}_SECONDS")
+        monkeypatch.setattr(silence, f"{name}_SECONDS", seconds / 2)
+    monkeypatch.setattr(silence, "FILL_GAPS", tuple(gap / 2 for gap in silence.FILL_GAPS))
+    monkeypatch.setattr("bot.call.LOOK_SECONDS", 0.05)
+
+
+@pytest.fixture
+def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
     """``async with open_site(mind, ...)``: `mind` is a `ListedMind` for one call, or a factory for several."""
 
     @contextlib.asynccontextmanager
@@ -128,10 +182,10 @@ def open_site(tmp_path: Path, empty_database: Path) -> OpenSite:
         **changes: Any,
     ) -> AsyncIterator[Site]:
         shutil.copy(empty_database, tmp_path / "switchboard.db")
-        factory = mind if callable(mind) else lambda: mind or EveryMind()
-        rendering = iter([EveryMind()] if warm else [])
+        if warm:
+            shutil.copytree(clips, tmp_path / "greetings", dirs_exist_ok=True)
         options: dict[str, Any] = {
-            "mind_factory": lambda: next(rendering, None) or factory(),
+            "mind_factory": lambda: RenderingMind(mind if callable(mind) else lambda: mind or EveryMind()),
             "voice": ToneVoice(MS_PER_WORD),
             "ear": ListedEar(),
             "detector_factory": LoudnessDetector,
@@ -150,7 +204,7 @@ def open_site(tmp_path: Path, empty_database: Path) -> OpenSite:
                 twilio_auth_token=SecretStr(TOKEN),
                 twilio_api_base_url=exchange.api_base_url,
                 data_dir=tmp_path,
-                **({"gemini_models": ("gemini-3.8-live",)} | changes),
+                **({"gemini_models": (MODEL,)} | changes),
             )
             app = create_app(settings)
             events: list[tuple[str, CallEvent]] = []

@@ -1,0 +1,113 @@
+"""What a caller hears when the carrier's side breaks, or our own loop is held. docs/runbook.md lists these tests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes.gemini import ListedMind
+
+from sandbox.conversation import Habits, Turn
+from sandbox.mind import Reply, ToolCall
+from sandbox.twilio.exchange import RestFault
+from sandbox.twilio.stream import Faults as LineFaults
+
+Say = Callable[..., Turn]
+END_CALL = Reply(calls=[ToolCall("end_call")])
+PATIENT = Habits(end_ms=1500, stays=True, hello_ms=30_000)
+
+
+def mind() -> ListedMind:
+    return ListedMind("This is the first answer.", END_CALL, "Good bye to you.")
+
+
+def said(events: list[Any]) -> list[str]:
+    return [event.text for event in events if event.kind == "bot_said"]
+
+
+def troubles(events: list[Any]) -> list[str]:
+    return [event.failure for event in events if event.kind == "trouble"]
+
+
+async def test_a_socket_that_is_cut_is_opened_again_and_the_conversation_goes_on(open_site: Any, say: Say) -> None:
+    async with open_site(mind()) as site:
+        call = site.dial(say(), say(), habits=PATIENT)
+        caller = asyncio.create_task(call.run())
+        while not site.of("bot_stopped_speaking"):
+            await asyncio.sleep(0.02)
+        call.line.stream._socket.transport.abort()
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+    assert [event.how for event in events if event.kind == "stream_stopped"] == ["lost", "stop"]
+    assert len(record.streams) == 2
+    assert said(events)[-2:] == ["This is the first answer.", "Good bye to you."]
+    assert len([event for event in events if event.kind == "model_connected"]) == 1
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_line_that_falls_silent_without_a_word_is_found_out(
+    open_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.carriers.media_socket.QUIET_SECONDS", 1.0)
+    monkeypatch.setattr("bot.call.REJOIN_SECONDS", 1.0)
+    async with open_site() as site:
+        site.phone.faults = LineFaults(half_open_after_ms=1_000)
+        call = site.dial()
+        caller = asyncio.create_task(call.run())
+        while not site.of("call_ended"):
+            await asyncio.sleep(0.05)
+        call.hang_up()
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert troubles(events) == ["carrier_quiet", "stream_lost"]
+    assert events[-1].reason == "stream_lost"
+    assert failures["stream_lost"] == failures["carrier_quiet"] == 1
+
+
+async def test_stalls_and_bursts_lose_nothing(open_site: Any, say: Say) -> None:
+    async with open_site(mind()) as site:
+        site.phone.faults = LineFaults(burst_ms=600, jitter_ms=80)
+        record = await site.ring(say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
+    assert [event.heard for event in events if event.kind == "bot_said"] == [1.0] * 3
+    assert troubles(events) == []
+    assert record.problems() == []
+
+
+async def test_a_hang_up_that_is_never_answered_keeps_nobody_on_the_line(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.call.HANG_UP_SECONDS", 0.5)
+    async with open_site(ListedMind(END_CALL, "Good bye to you.")) as site:
+        site.exchange.faults.append(RestFault(path="Calls", times=99, hang=True))
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert [verb.name for verb in record.trace][-1] == "Hangup"
+    assert troubles(events) == ["hang_up_refused"]
+    assert failures == {"hang_up_refused": 1}
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_held_event_loop_loses_no_words_and_is_seen(open_site: Any, say: Say) -> None:
+    words = " ".join(["word"] * 30)
+    async with open_site(ListedMind(words, END_CALL, "Good bye to you.")) as site:
+        caller = asyncio.create_task(site.ring(say(), say(), habits=PATIENT))
+        while len(site.of("bot_started_speaking")) < 2:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)
+        time.sleep(0.3)  # noqa: ASYNC251
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+        metrics = await site.metrics()
+    assert said(events) == [site.flow.opening, words, "Good bye to you."]
+    assert [event.heard for event in events if event.kind == "bot_said"] == [1.0] * 3
+    assert troubles(events) == []
+    shorter = next(line for line in metrics.splitlines() if 'loop_hold_seconds_bucket{le="0.16"}' in line)
+    every = next(line for line in metrics.splitlines() if "loop_hold_seconds_count" in line)
+    assert float(every.split()[-1]) > float(shorter.split()[-1])

@@ -1,0 +1,230 @@
+"""What a caller hears when the model fails, falls silent or goes away. docs/runbook.md lists these tests by name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes.gemini import ListedMind
+
+from sandbox.conversation import Habits, Turn
+from sandbox.gemini import FaultPlan
+from sandbox.gemini.faults import Faults
+from sandbox.mind import Reply, ToolCall
+
+Say = Callable[..., Turn]
+END_CALL = Reply(calls=[ToolCall("end_call")])
+PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
+BRIEF = Habits(linger_ms=4000, hello_ms=30_000)
+PATIENT = Habits(end_ms=2500, stays=True, hello_ms=30_000)
+MODELS = ("gemini-3.8-live", "gemini-3.1-flash-live-preview")
+
+
+def said(events: list[Any]) -> list[str]:
+    return [event.text for event in events if event.kind == "bot_said"]
+
+
+def troubles(events: list[Any]) -> list[str]:
+    return [event.failure for event in events if event.kind == "trouble"]
+
+
+def kinds(events: list[Any], kind: str) -> list[Any]:
+    return [event for event in events if event.kind == kind]
+
+
+async def test_a_model_that_takes_audio_and_says_nothing(open_site: Any, say: Say) -> None:
+    """At the real times: a phrase after 3 s, asked again after 5 s, the end in words after 8 s."""
+    async with open_site(gemini={"faults": Faults(mute=True)}) as site:
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+        phrases, failures = site.flow.phrases, site.failures()
+    assert said(events) == [site.flow.opening, phrases.one_moment, phrases.sorry_lost]
+    assert all(event.heard == 1.0 for event in kinds(events, "bot_said"))
+    assert record.announcements == []
+    assert troubles(events) == ["model_quiet", "model_silent"]
+    assert events[-1].reason == "model_silent"
+    assert failures["model_silent"] == failures["model_quiet"] == 1
+    spoke = record.said_segments[-1].end_ms
+    filler, sorry = [segment.start_ms - spoke for segment in record.heard_segments[1:]][:2]
+    assert 2_900 < filler < 4_200
+    assert 7_900 < sorry < 9_500
+    # Fillers are no answers: the response times stay true.
+    assert all(event.response_ms is None for event in kinds(events, "bot_started_speaking")[:2])
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_without_a_clip_the_carrier_says_the_last_words(open_site: Any, say: Say) -> None:
+    async with open_site(gemini={"faults": Faults(mute=True)}) as site:
+        site.app.state.parts.greetings.ready = lambda flow, words: None
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+    assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_lost]
+    assert events[-1].reason == "model_silent"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_model_that_missed_what_was_said_answers_when_it_is_asked_again(open_site: Any, say: Say) -> None:
+    mind = ListedMind("Sorry, what was that?", END_CALL, "Good bye to you.")
+    async with open_site(mind, gemini={"faults": Faults(swallowed_utterance=(1,))}) as site:
+        record = await site.ring(say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [
+        site.flow.opening,
+        site.flow.phrases.one_moment,
+        "Sorry, what was that?",
+        "Good bye to you.",
+    ]
+    assert troubles(events) == ["model_quiet"]
+    assert events[-1].reason == "goodbye"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_model_that_only_has_empty_turns(open_site: Any, say: Say) -> None:
+    async with open_site(gemini={"faults": Faults(empty_turn=tuple(range(1, 50)))}) as site:
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert said(events)[-1] == site.flow.phrases.sorry_lost
+    assert failures["model_empty_turn"] == 2
+    assert failures["model_silent"] == 1
+    assert events[-1].reason == "model_silent"
+
+
+async def test_a_turn_that_is_never_declared_complete_is_followed_by_the_next(open_site: Any, say: Say) -> None:
+    faults = Faults(missing_turn_complete=(1,), usage_alone=True, two_parts=True, duplicate_transcript=(1,))
+    async with open_site(
+        ListedMind("This is the first answer.", END_CALL, "Good bye to you."), gemini={"faults": faults}
+    ) as site:
+        record = await site.ring(say(), say())
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
+    assert troubles(events) == []
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_slow_function_is_filled_in_for_and_its_answer_follows_the_phrase(open_site: Any, say: Say) -> None:
+    async with open_site(ListedMind(PARKING, "Behind the house.", END_CALL, "Good bye to you.")) as site:
+        desk = site.app.state.parts.desk
+        search = desk.search_faq
+
+        def slowly(*args: Any, **options: Any) -> Any:
+            time.sleep(2.2)
+            return search(*args, **options)
+
+        desk.search_faq = slowly
+        record = await site.ring(say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+        metrics = await site.metrics()
+    one_moment = site.flow.phrases.one_moment
+    assert said(events) == [site.flow.opening, one_moment, "Behind the house.", "Good bye to you."]
+    assert all(event.heard == 1.0 and not event.interrupted for event in kinds(events, "bot_said"))
+    assert troubles(events) == []
+    filler, answer = kinds(events, "bot_started_speaking")[1:3]
+    assert filler.response_ms is None
+    assert answer.response_ms > 2_200
+    assert 'switchboard_silence_filled_total{phrase="one_moment",source="cache"} 1.0' in metrics
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_long_reconnect_is_filled_in_for(open_site: Any, say: Say) -> None:
+    plan = FaultPlan(sessions={1: Faults(close_before_first_word=(1,)), 2: Faults(setup_seconds=4.0)})
+    async with open_site(ListedMind("Lost.", "Here I am again."), gemini={"faults": plan}) as site:
+        record = await site.ring(say(), habits=BRIEF)
+        events = await site.tape_of(record.call_sid)
+    assert said(events)[:2] == [site.flow.opening, site.flow.phrases.one_moment]
+    assert len(said(events)) == 3
+    assert [event.failure for event in kinds(events, "model_failed")] == ["internal"]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_model_that_cannot_be_reached_in_time_is_not_waited_for(open_site: Any) -> None:
+    async with open_site(gemini={"faults": Faults(setup_seconds=600)}) as site:
+        record = await site.ring()
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_unreachable]
+    assert events[-1].reason == "model_lost"
+    assert failures["model_timeout"] == 1
+
+
+@pytest.mark.parametrize("drops", [2, 3])
+async def test_drops_in_a_row_are_survived(open_site: Any, say: Say, drops: int) -> None:
+    plan = FaultPlan(sessions={n: Faults(drop_after_ms=600) for n in range(1, drops + 1)})
+    async with open_site(ListedMind("Here I am."), gemini={"faults": plan}) as site:
+        record = await site.ring(say(), habits=BRIEF)
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert "Here I am." in said(events)
+    assert failures == {"model_dropped": drops}
+    assert events[-1].reason == "caller_hung_up"
+
+
+async def test_ten_drops_in_a_row_end_in_words(open_site: Any) -> None:
+    async with open_site(gemini={"faults": Faults(drop_after_ms=100)}, gemini_models=MODELS) as site:
+        began = asyncio.get_running_loop().time()
+        record = await site.ring()
+        took = asyncio.get_running_loop().time() - began
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    sorry = {site.flow.phrases.sorry_lost, site.flow.phrases.sorry_unreachable}
+    assert sorry & {*said(events), *(text for _, text in record.announcements)}
+    assert [event.model for event in kinds(events, "model_failed")] == [MODELS[0]] * 5 + [MODELS[1]] * 5
+    assert failures["model_dropped"] >= 10
+    assert events[-1].reason == "model_lost"
+    assert took < 15
+
+
+async def test_the_ten_minute_cut_is_not_heard(open_site: Any, say: Say) -> None:
+    plan = FaultPlan(sessions={1: Faults(go_away_at_seconds=1.0, go_away_left_seconds=8.0)})
+    async with open_site(
+        ListedMind("This is the first answer.", END_CALL, "Good bye to you."), gemini={"faults": plan}
+    ) as site:
+        record = await site.ring(say(), say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
+    assert len(kinds(events, "model_go_away")) == 1
+    assert [event.resumed for event in kinds(events, "model_connected")] == [False, True]
+    assert failures == {}
+
+
+async def test_a_model_that_drops_in_its_goodbye(open_site: Any, say: Say) -> None:
+    goodbye = " ".join(["bye"] * 40)
+    async with open_site(ListedMind(END_CALL, goodbye), gemini={"faults": Faults(drop_at_bot_ms=600)}) as site:
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert said(events)[-1] == site.flow.phrases.goodbye, said(events)
+    assert kinds(events, "bot_said")[-1].heard == 1.0
+    assert events[-1].reason == "goodbye"
+    assert failures["model_dropped"] >= 1
+
+
+async def test_a_model_that_ends_the_call_without_a_word(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.call.LAST_WORDS_SECONDS", 0.6)
+    async with open_site(ListedMind(END_CALL, *[Reply()] * 5)) as site:
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [site.flow.opening, site.flow.phrases.goodbye]
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_caller_who_says_nothing_is_asked_and_seen_out(open_site: Any) -> None:
+    async with open_site() as site:
+        parts = site.app.state.parts
+        limits = parts.flow.limits.model_copy(update={"caller_silence_seconds": 1.0})
+        parts.flow = parts.flow.model_copy(update={"limits": limits})
+        record = await site.ring()
+        events = await site.tape_of(record.call_sid)
+        metrics = await site.metrics()
+    phrases = site.flow.phrases
+    assert said(events) == [site.flow.opening, phrases.still_there, phrases.still_there, phrases.goodbye]
+    assert events[-1].reason == "caller_silent"
+    assert record.status == "completed"
+    assert 'switchboard_calls_total{outcome="caller_silent"} 1.0' in metrics
+    assert 'switchboard_silence_filled_total{phrase="still_there",source="cache"} 2.0' in metrics

@@ -1,0 +1,155 @@
+"""What a caller hears when a database or a disk fails. docs/runbook.md lists these tests by name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.gemini import ListedMind
+
+from bot.tape import TapeReader, TapeWriter
+from sandbox.conversation import Habits, Turn
+from sandbox.mind import Reply, ToolCall
+
+Say = Callable[..., Turn]
+END_CALL = Reply(calls=[ToolCall("end_call")])
+PATIENT = Habits(end_ms=2500, stays=True, hello_ms=30_000)
+MESSAGE = ToolCall("take_message", {"name": "Ada Lovelace", "message": "Please call me back."})
+
+
+def said(events: list[Any]) -> list[str]:
+    return [event.text for event in events if event.kind == "bot_said"]
+
+
+def statuses(events: list[Any], tool: str) -> list[str]:
+    return [event.status for event in events if event.kind == "tool_returned" and event.name == tool]
+
+
+def booking(site: Any) -> Reply:
+    first = datetime.now(site.flow.zone).date() + timedelta(days=2)
+    slot = site.app.state.parts.desk.find_slots("cleaning", first, first + timedelta(days=40), limit=1)[0]
+    local = slot.start.astimezone(site.flow.zone)
+    when = {"day": local.date().isoformat(), "time": local.strftime("%H:%M")}
+    return Reply(calls=[ToolCall("book_appointment", {"service": "Cleaning", "name": "Ada Lovelace", **when})])
+
+
+def look(site: Any) -> Reply:
+    first = datetime.now(site.flow.zone).date() + timedelta(days=2)
+    return Reply(calls=[ToolCall("find_slots", {"service": "Cleaning", "day": first.isoformat()})])
+
+
+def appointments(site: Any) -> int:
+    desk = site.app.state.parts.desk
+    return sum(len(desk.appointments(customer.id)) for customer in desk.find_customers("+15005550100"))
+
+
+async def test_a_database_that_is_locked_for_a_while_books_all_the_same(
+    open_site: Any, say: Say, tmp_path: Path, hasty: None
+) -> None:
+    minds: list[ListedMind] = []
+    async with open_site(lambda: minds.pop(0)) as site:
+        minds.append(ListedMind(look(site), booking(site), "You are booked.", END_CALL, "Good bye to you."))
+        lock = sqlite3.connect(tmp_path / "switchboard.db", isolation_level=None, check_same_thread=False)
+        lock.execute("BEGIN IMMEDIATE")
+
+        def unlock(sid: str, event: Any, _: int) -> None:
+            if event.kind == "silence_filled":
+                lock.rollback()
+
+        site.app.state.parts.listeners.append(unlock)
+        record = await site.ring(say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+        booked = appointments(site)
+        lock.close()
+    assert statuses(events, "book_appointment") == ["ok"]
+    assert said(events)[1:] == [site.flow.phrases.one_moment, "You are booked.", "Good bye to you."]
+    assert booked == 1
+
+
+async def test_a_database_that_is_gone_is_told_in_words_and_counted(open_site: Any, say: Say, tmp_path: Path) -> None:
+    minds: list[ListedMind] = []
+    async with open_site(lambda: minds.pop(0)) as site:
+        minds.append(ListedMind(look(site), booking(site), "I cannot book now.", END_CALL, "Good bye to you."))
+        with sqlite3.connect(tmp_path / "switchboard.db") as database:
+            database.execute("ALTER TABLE desk_commands RENAME TO gone")
+        database.close()
+        record = await site.ring(say(), say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert statuses(events, "book_appointment") == ["error"]
+    assert "message" in str([event.result for event in events if event.kind == "tool_returned"][-2])
+    assert said(events) == [site.flow.opening, "I cannot book now.", "Good bye to you."]
+    assert failures["tool_error"] == 1
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_database_on_a_full_disk_is_told_in_words_and_counted(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minds: list[ListedMind] = []
+    async with open_site(lambda: minds.pop(0)) as site:
+        minds.append(ListedMind(look(site), booking(site), "I cannot book now.", END_CALL, "Good bye to you."))
+        desk = site.app.state.parts.desk
+
+        def full(*args: Any, **options: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(desk, "book", full)
+        record = await site.ring(say(), say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert statuses(events, "book_appointment") == ["error"]
+    assert said(events)[1] == "I cannot book now."
+    assert failures["tool_error"] == 1
+
+
+async def test_a_tape_that_cannot_be_written_harms_no_call(open_site: Any, say: Say, tmp_path: Path) -> None:
+    minds: list[ListedMind] = []
+    async with open_site(lambda: minds.pop(0)) as site:
+        minds.append(ListedMind(look(site), booking(site), "You are booked.", END_CALL, "Good bye to you."))
+        (tmp_path / "tapes").write_text("a file where the folder should be")
+        record = await site.ring(say(), say())
+        await site.call(record.call_sid).over()
+        booked, failures = appointments(site), site.failures()
+        lost = site.app.state.parts.metrics.tape_lost_records._value.get()
+    assert said([event for _, event in site.events])[1:] == ["You are booked.", "Good bye to you."]
+    assert [event.reason for event in site.of("call_ended")] == ["goodbye"]
+    assert booked == 1
+    assert failures["tape_write_failed"] >= 1
+    assert lost > 0
+
+
+async def test_a_disk_that_is_full_for_a_while_costs_nothing(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = TapeWriter._write
+    full = [True]
+
+    def refuse(self: TapeWriter, data: bytes) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, data)
+
+    monkeypatch.setattr(TapeWriter, "_write", refuse)
+    async with open_site(ListedMind("This is the answer.", END_CALL, "Good bye to you.")) as site:
+        until = time.monotonic() + 2
+
+        def room_again(sid: str, event: Any, _: int) -> None:
+            full[0] = full[0] and time.monotonic() < until
+
+        site.app.state.parts.listeners.append(room_again)
+        record = await site.ring(say(), say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+        path = site.call(record.call_sid).tape_path
+    assert said(events) == [site.flow.opening, "This is the answer.", "Good bye to you."]
+    assert [event.kind for event in events] == [event.kind for _, event in site.events]
+    assert failures == {"tape_write_failed": 1, "tape_write_resumed": 1}
+    assert not TapeReader(path).truncated
