@@ -300,10 +300,10 @@ def sample_customer(today: date | None = None) -> Conversation:
     day = next(day for day, ahead in named.items() if 2 <= ahead <= 5)
     return Conversation(
         [
-            Turn(say=f"Hello. I would like to book a cleaning on {day} at ten o'clock."),
+            Turn(say=f"Hello. I would like to book a cleaning on {day} at nine o'clock."),
             Turn(say="Actually, make it eleven o'clock."),
             Turn(say="My name is Emma Wilson."),
             Turn(say="Yes, please."),
-            Turn(say="No, thank you. Goodbye."),
+            Turn(say="That's all, thank you. Goodbye."),
         ]
     )

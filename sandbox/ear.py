@@ -35,7 +35,7 @@ _NOISE_DB = -25.0
 _PAUSE_MS = 200
 _MOST_GRAMMARS = 8
 
-_SETTINGS = {"lw": 4.0, "wip": 0.2, "silprob": 0.1, "beam": 1e-40, "pbeam": 1e-40, "wbeam": 1e-20}
+_SETTINGS = {"lw": 4.0, "wip": 0.2, "silprob": 0.1, "beam": 1e-36, "pbeam": 1e-36, "wbeam": 1e-16}
 _ANY_SOUND = "any sound"
 _PHONES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
 _LOWEST_FIT = -300.0
