@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parent.parent / "data" / "benchmarks-stock"
+FOLDER = Path(__file__).parent.parent / ".venv-stock"  # uv makes it ignore itself
 _SAME = ("pipecat-ai", "google-genai", "fastapi", "uvicorn", "uvloop", "websockets", "orjson", "numpy", "soxr")
 _BUILT = "built.txt"
 
@@ -55,7 +55,6 @@ def _stamp() -> str:
 
 
 async def _run(*command: str) -> None:
-    FOLDER.parent.mkdir(exist_ok=True)
     # Outside the project, so that its overrides do not reach in.
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=FOLDER.parent.root
