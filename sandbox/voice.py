@@ -39,10 +39,13 @@ class UnknownVoice(ValueError):
 class Voice:
     """Turns text into speech. Thread-safe; one utterance at a time per process, about 8 ms for 5 s of speech.
 
-    The same arguments always give the same bytes.
+    The same arguments always give the same bytes. `words_per_minute` is its pace where `speak` is told none.
     """
 
     _lock = threading.Lock()  # espeak-ng keeps its state in globals of the library
+
+    def __init__(self, words_per_minute: int = 165) -> None:
+        self._words_per_minute = words_per_minute
 
     def speak(
         self,
@@ -50,7 +53,7 @@ class Voice:
         *,
         rate: int = 24000,
         voice: str = "en-us",
-        words_per_minute: int = 165,
+        words_per_minute: int | None = None,
         pitch: int = 50,
     ) -> bytes:
         """Speech for `text` as s16le mono at `rate` Hz; empty for a text without words.
@@ -70,7 +73,7 @@ class Voice:
         callback = _SynthCallback(collect)
         with self._library(voice) as (library, own_rate):
             library.espeak_SetSynthCallback(callback)
-            library.espeak_SetParameter(_RATE, words_per_minute, 0)
+            library.espeak_SetParameter(_RATE, words_per_minute or self._words_per_minute, 0)
             library.espeak_SetParameter(_PITCH, pitch, 0)
             encoded = text.encode() + b"\0"
             library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _UTF8, None, None)
