@@ -296,11 +296,11 @@ def sample_customer(today: date | None = None) -> Conversation:
     The weekday is one that lies two to five days after `today`, so that it means one day in every time zone.
     """
     weekday = (today or datetime.now().astimezone().date()).weekday()
-    named = {day: (number - weekday) % 7 for day, number in (("Wednesday", 2), ("Friday", 4), ("Tuesday", 1))}
+    named = {day: (number - weekday) % 7 for day, number in (("Wednesday", 2), ("Friday", 4), ("Monday", 0))}
     day = next(day for day, ahead in named.items() if 2 <= ahead <= 5)
     return Conversation(
         [
-            Turn(say=f"Hello. I would like to book a cleaning on {day} at nine o'clock."),
+            Turn(say=f"I would like a cleaning on {day} at nine o'clock."),
             Turn(say="Actually, make it eleven o'clock."),
             Turn(say="My name is Emma Wilson."),
             Turn(say="Yes, please."),
