@@ -53,25 +53,28 @@ _FIXED = f"""
 <article> = a | an | the | my | your | another | some | any | the next | the earliest | the first available | this;
 <thing> = appointment | appointments | booking | visit | slot | opening | openings | time | reservation;
 <event> = <thing> | <service> | <service> <thing> | available <thing> | next <thing> | free <thing>;
-<request> = <want> <action> [<article>] <event> | <want> <action> it | <have> [<article>] <event> | <have> available
+<request> = <want> <action> [<article>] <event> | <want> <action> it | <have> [<article>] <event>
+    | <have> [anything | something] available
+    | do you have (anything | something | time)
     | [it's] [<article>] <service>;
 <month> = {" | ".join(MONTHS)};
 <ordinal> = {" | ".join(ORDINALS)};
 <weekday> = {" | ".join(WEEKDAYS)};
-<day> = [next | this | coming] <weekday> | today | tomorrow | the day after tomorrow | next week | this week
-    | [<weekday>] [the] <month> [the] <ordinal> | [<weekday>] the <ordinal> [of <month>]
-    | <weekday> (morning | afternoon)
-    | tomorrow (morning | afternoon) | in (two | three) (days | weeks) | in a week;
+<part> = morning | afternoon | evening;
+<day> = [next | this] <weekday> [<part>] | today | tomorrow [<part>] | the day after tomorrow | next week | this <part>
+    | [<weekday>] <month> [the] <ordinal> | [<weekday>] the <ordinal> [of <month>] | in (two | three) (days | weeks)
+    | in a week;
 <hour> = one | two | three | four | five | six | seven | eight | nine | ten | eleven | twelve;
 <minute> = ten | fifteen | twenty | twenty five | thirty | thirty five | forty | forty five | fifty | oh five;
 <meridiem> = a m | p m | in the morning | in the afternoon | in the evening;
-<clock> = <hour> [o'clock] [<meridiem>] | <hour> <minute> [<meridiem>] | half past <hour> [<meridiem>]
-    | [a] quarter (past | to) <hour> [<meridiem>] | (ten | twenty) (past | to) <hour> | noon | midday;
-<preposition_of_day> = on | for | by;
-<preposition_of_time> = at | around | about | after | before | for;
-<when> = [<preposition_of_day>] <day> | <preposition_of_time> <clock> | [in the] (morning | afternoon | evening)
-    | any day | any time | as soon as possible;
-<both> = <day> <clock>;
+<exactly> = <hour> o'clock [<meridiem>] | <hour> <meridiem> | <hour> <minute> [<meridiem>]
+    | half past <hour> [<meridiem>] | [a] quarter (past | to) <hour> [<meridiem>] | (ten | twenty) (past | to) <hour>
+    | noon | midday;
+<clock> = <hour> | <exactly>;
+<on> = [on | for | by | to] <day>;
+<at> = (at | around | about | after | before) <clock> | in the <part>;
+<times> = <on> [<at> | <exactly>] | <at> [<on>] | <clock> <on> | any (day | time) [<on>] | as soon as possible
+    | the earliest possible;
 <first> = {" | ".join(sorted(FIRST_NAMES))};
 <last> = {" | ".join(sorted(LAST_NAMES))};
 <person> = <first> [<last>];
@@ -81,29 +84,31 @@ _FIXED = f"""
 <digits> = (<digit> | double <digit>)+;
 <number> = (my (phone | telephone | mobile | cell) number is | my number is | it's | the number is | call me at | plus)
     <digits>;
-<yes> = yes | yeah | yep | yes please | sure | okay | correct | right | that's right | that's correct | exactly
+<yes> = yes | yeah | yes please | sure | okay | correct | right | that's right | that's correct | exactly
     | perfect | sounds good | that sounds good | that works | that works for me | great | fine | that's fine | please do
     | go ahead | absolutely | yes that's right | yes that's correct | that would be great | yes go ahead;
-<no> = no | nope | no thanks | no thank you | not really | that's wrong | that's not right | that's not correct
+<no> = no | no thanks | no thank you | not really | that's wrong | that's not right | that's not correct
     | no that's wrong;
 <turn> = no | actually | sorry | wait | oh wait | no wait | oh sorry | hold on | no sorry | i'm sorry;
 <instead> = make it | make that | i meant | i said | change it to | change that to | can we make it | could we make it
     | could you make it | can you make it | let's do | let's say | let's make it | how about | what about | i'd prefer
     | i would prefer | i want | not | it should be | that should be | move it to | move it;
-<correction> = [<turn>] <instead> (<clock> | <when> | <both> | <service> | <person> | <digits>) [instead]
-    | <turn> (<clock> | <when> | <both> | <service> | <person>) [instead];
+<correction> = [<turn>] <instead> (<clock> | <times> | <service> | <person> | <digits>) [instead]
+    | <turn> (<clock> | <times> | <service> | <person>) [instead]
+    | [<turn>] not <day> <day> | [<turn>] not <clock> <clock>;
 <pick> = [i'll take | i will take | let's take | i take | let's do] (the (first | second | third | fourth | last)
     [one | slot | time | option] | the earliest [one] | that one | either one | either is fine | any of them)
-    | (i'll take | i will take | let's take) (<clock> | <both>);
+    | (i'll take | i will take | let's take) (<clock> | <times>);
 <bye> = that's all | that is all | that's it | nothing else | thanks | thank you | thank you very much | thanks a lot
     | thanks for your help | thank you for your help | goodbye | bye | bye bye | good bye | have a nice day
     | that will be all | that's everything | no that's all | i'm done;
-<ask> = what are your [opening] hours | when are you open | when do you open | when do you close
+<ask> = what are your [opening] hours | when are you open | (when | what time) do you (open | close)
     | are you open [on] (<weekday> | weekends | sundays | saturdays) | where are you [located] | what is your address
     | what's your address | how do i get there | is there parking | do you have parking | where can i park
     | how much is [a | an | the] <service> | how much does [a | an | the] <service> cost | what does it cost
     | how long does [a | an | the] <service> take | how long does it take
-    | do you (take | accept) [my | dental] insurance | do you (take | accept) credit cards | do you treat children | are you a robot | are you a real person | who are you
+    | do you (take | accept) [my | dental] insurance | do you (take | accept) credit cards
+    | do you treat children | are you a robot | are you a real person | who are you
     | what services do you offer | what can you do | what do i need to bring
     | (do you (have | take | accept | offer | do) | what about | tell me about | is there)
     [a | any | your | my] <topic>;
@@ -116,10 +121,9 @@ _FIXED = f"""
     | i want to (speak | talk) to (a person | a human | someone);
 <repair> = what | pardon | sorry | can you repeat that | could you repeat that | please repeat that | say that again
     | what did you say | can you hear me | are you there | i don't know | one moment | just a moment | excuse me;
-<wish> = <request> [with <staff>] [<times>];
-<times> = <when> [<when>] | <both>;
+<wish> = <request> [with <staff>] [<times>] [with <staff>];
 <introduction> = <name> [and <wish> | and <number>];
-<farewell> = <bye> [<bye>] [<bye>];
+<farewell> = [perfect | great | okay] <bye> [<bye>] [<bye>];
 <content> = <wish> | <times> | <introduction> | <number> | <correction> | <yes> [<correction>] | <no> [<correction>]
     | <no> <bye> | <yes> <bye> | <pick> | <farewell> | <ask> | <message> [<times>] | <repair> | with <staff> | <extra>
     | <yes> <wish>;

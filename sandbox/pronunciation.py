@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from sandbox.voice import Voice
 
+# The sounds of American English as the CMU Pronouncing Dictionary has them.
+PHONES = (
+    *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY"),
+    *("F", "G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY"),
+    *("P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
+)
+
 # IPA as espeak-ng writes American English, to the phones of the CMU Pronouncing Dictionary; longest first.
-_PHONES = {
+_FROM_IPA = {
     "aɪɚ": "AY ER",
     "aɪə": "AY AH",
     "ɔːɹ": "AO R",
@@ -82,8 +89,8 @@ def arpabet(ipa: str) -> str:
     phones = []
     at = 0
     while at < len(ipa):
-        size = next((n for n in (3, 2, 1) if ipa[at : at + n] in _PHONES), 0)
+        size = next((n for n in (3, 2, 1) if ipa[at : at + n] in _FROM_IPA), 0)
         if size:
-            phones.append(_PHONES[ipa[at : at + size]])
+            phones.append(_FROM_IPA[ipa[at : at + size]])
         at += size or 1
     return " ".join(phones)
