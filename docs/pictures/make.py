@@ -9,6 +9,7 @@ on the line) beside this file.
 
 from __future__ import annotations
 
+import re
 import sys
 import wave
 from io import StringIO
@@ -31,7 +32,9 @@ def draw_terminal(tape: Path) -> None:
     """The tape as the terminal shows it."""
     console = Console(record=True, width=118, file=StringIO(), force_terminal=True)
     show(TapeReader(tape), console)
-    console.save_svg(str(HERE / "sample-call.svg"), title="uv run -m qa show TAPE", theme=MONOKAI)
+    svg = console.export_svg(title="uv run -m qa show TAPE", theme=MONOKAI)
+    # Rich names a font on somebody's server; the reader's own monospace will do.
+    (HERE / "sample-call.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
 
 
 def draw_waveform(recording: Path) -> None:
