@@ -42,7 +42,7 @@ TOKEN = "token-of-the-test"
 MS_PER_WORD = 60
 MODEL = "gemini-3.8-live"
 MS_PER_OPENING_WORD = 30
-MS_PER_PHRASE_WORD = 120
+MS_PER_PHRASE_WORD = 60
 
 
 class EveryMind(ListedMind):
@@ -212,7 +212,7 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
             async with serving(app) as url:
                 if warm:
                     await app.state.parts.greetings.warm(app.state.parts.flow)
-                phone = Phone(account, TOKEN, exchange=exchange, voice=ToneVoice())
+                phone = Phone(account, TOKEN, exchange=exchange, voice=ToneVoice(MS_PER_WORD))
                 yield Site(app, model, exchange, phone, url, settings, events)
 
     return site
