@@ -305,5 +305,6 @@ def sample_customer(today: date | None = None) -> Conversation:
             Turn(say="My name is Emma Wilson."),
             Turn(say="Yes, please."),
             Turn(say="That's all, thank you. Goodbye."),
-        ]
+        ],
+        Habits(end_ms=600),
     )
