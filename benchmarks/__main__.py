@@ -123,7 +123,7 @@ def main() -> int:
     length.add_argument("--quick", action="store_true", help="1 and 10 calls, a few seconds each; writes no page")
     length.add_argument("--long", action="store_true", help="ten minutes of talk before memory is read (45 minutes)")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     plans = QUICK if options.quick else LONG if options.long else FULL
     measuring = measure(
         plans, stages=None if options.quick else STAGES, utterances=6 if options.quick else 40, console=console

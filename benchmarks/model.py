@@ -193,7 +193,8 @@ class Session(Wire):
 def tone(pitch_hz: float, ms: int, rate_hz: int) -> np.ndarray:
     """A tone as int16 samples, 8000 high; it begins at full swing, so that its first sample is loud."""
     samples: np.ndarray = 8_000 * np.cos(2 * np.pi * pitch_hz * np.arange(ms * rate_hz // 1000) / rate_hz)
-    return np.rint(samples).astype("<i2")
+    rounded: np.ndarray = np.rint(samples)
+    return rounded.astype("<i2")
 
 
 _AUDIO: dict[int, bytes] = {}

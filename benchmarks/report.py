@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from benchmarks.scenario import TOGETHER, Kind, Run
@@ -106,16 +107,16 @@ def figures(runs: list[dict[str, Any]], quality: dict[str, Any]) -> list[Figure]
         of(f"added round trip, {_calls(fewest)}, p95", "ms", 6, fewest, lambda r: _at(r["round_trip_ms"], "p95")),
         of(f"added round trip, {_calls(most)}, p99", "ms", 12, most, lambda r: _at(r["round_trip_ms"], "p99")),
         of(f"CPU per call, {_calls(most)}", "% of a core", 1.3, most, lambda r: r["cpu_percent_per_call"]),
-        of("the same while the bot speaks half of the time", "% of a core", None, most,
+        of("the same, the bot speaking half of the time", "% of a core", None, most,
            lambda r: r["cpu_percent_per_call_speaking"]),
         of("memory per further call", "MB", 1, most, memory),
         of("memory growth of a call in a minute of talk", "MB", None, most,
            lambda r: r["rss_growth_mb_per_call_and_minute"]),
-        of(f"first word after the stream starts, {_calls(group)} at once, p95", "ms", 150, group,
+        of(f"first word after stream start, {_calls(group)} at once, p95", "ms", 150, group,
            lambda r: _at(r["first_word_ms"], "p95")),
         of(f"`interrupted` to `clear`, {_calls(most)}, p99", "ms", 5, most,
            lambda r: _at(r["interrupted_to_clear_ms"], "p99")),
-        of(f"caller cuts in to silence on the line, {_calls(most)}, p95", "ms", 200, most,
+        of(f"caller cuts in to silence, {_calls(most)}, p95", "ms", 200, most,
            lambda r: _at(r["caller_cuts_in_to_silence_ms"], "p95")),
         of(f"longest event-loop hold, {min(group, most)} start and {most} run", "ms", 12, most,
            lambda r: _longest(r, "longest_ms")),
@@ -129,7 +130,7 @@ def _quality_figures(quality: dict[str, Any]) -> list[Figure]:
     for way, words in (("up", "caller to model"), ("down", "model to caller")):
         if way in quality:
             loss = round(max(0.0, -quality[way]["difference"]), 3)
-            found.append(Figure(f"PESQ-NB below the G.711 ceiling, {words}", "MOS", 0.02, {"switchboard": loss}))
+            found.append(Figure(f"PESQ-NB below G.711 alone, {words}", "MOS", 0.02, {"switchboard": loss}))
         delay = round(quality["delay_ms"][way], 2)
         found.append(Figure(f"filter delay, {words}", "ms", 2.5, {"switchboard": delay}))
     return found
@@ -218,17 +219,15 @@ def _commit() -> str:
 
 def table(result: dict[str, Any]) -> Table:
     """The figures for the terminal."""
-    shown = Table(title="Side by side", title_justify="left")
-    for heading in ("figure", "unit"):
-        shown.add_column(heading)
+    shown = Table(title="Side by side", title_justify="left", box=box.SIMPLE_HEAD)
+    shown.add_column("figure")
     for heading in (*NAMES.values(), "to reach"):
         shown.add_column(heading, justify="right")
     for figure in result["figures"]:
         colour = {True: "green", False: "red", None: ""}[figure["met"]]
         ours = _number(figure["values"].get("switchboard"))
         shown.add_row(
-            figure["name"].replace("`", ""),
-            figure["unit"],
+            f"{figure['name'].replace('`', '')}, {figure['unit']}",
             *(_number(figure["values"].get(kind)) for kind in ("pipecat", "relay")),
             f"[{colour}]{ours}[/]" if colour else ours,
             _target(figure["target"]),
@@ -344,7 +343,8 @@ def _markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    digits = next(digits for digits, least in ((0, 100), (1, 10), (2, 0.1), (3, 0)) if abs(value) >= least)
+    return f"{value:.{digits}f}"
 
 
 def _target(target: float | None) -> str:
@@ -389,6 +389,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
     for axes in (trip, cpu, memory):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
-    trip.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
