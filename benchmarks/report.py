@@ -55,7 +55,7 @@ def summary(run: Run) -> dict[str, Any]:
         "others_cpu_percent": round(run.others_cpu_percent, 1),
         "rss_idle_mb": round(run.rss_idle_mb, 1),
         "rss_mb": round(run.rss_mb, 1),
-        "rss_growth_mb_per_call_and_minute": round(run.rss_growth_mb_per_minute / run.calls, 3),
+        "rss_growth_mb_per_call_and_minute": _per(run.rss_growth_mb_per_minute, run.calls),
         "holds_at_start": _rounded(run.holds_at_start),
         "holds": _rounded(run.holds),
         "tape_mb": round(run.tape_mb, 2),

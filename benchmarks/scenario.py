@@ -61,7 +61,7 @@ class Run:
     rss_idle_mb: float = 0.0
     rss_mb: float = 0.0
     """At the end, with all calls up."""
-    rss_growth_mb_per_minute: float = 0.0
+    rss_growth_mb_per_minute: float | None = None
     """While the bot speaks half of the time, in the second half of that talk: the first fills what is bounded."""
     holds_at_start: dict[str, Any] = field(default_factory=dict)
     """`benchmarks.servers.HoldMonitor` while the last group starts."""
