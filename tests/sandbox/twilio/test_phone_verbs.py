@@ -178,11 +178,9 @@ class TestDial:
             ' completed">+15005550007</Number></Dial>',
         )
         fields = after(server)
-        assert (fields["DialCallStatus"], fields["DialBridged"], fields["DialCallDuration"]) == (
-            "completed",
-            "true",
-            "1",
-        )
+        assert (fields["DialCallStatus"], fields["DialBridged"]) == ("completed", "true")
+        # Whole seconds of a talk of one second: a loaded machine rounds it to two.
+        assert fields["DialCallDuration"] in ("1", "2")
         assert sound.from_pcm(voice.speak("Front desk", rate=8000), 8000) in record.heard
         # Two seconds of ringing, and right after it the callee's first word.
         assert record.heard_segments[0].end_ms == pytest.approx(2000 + 30 * len("Front desk"), abs=60)
