@@ -69,7 +69,8 @@ def _folder(means: Floats) -> Iterator[str]:
                 (folder / file.name).symlink_to(file)
         # The front end's noise removal is for recordings; on a synthetic voice it only distorts.
         features = (source / "feat.params").read_text().replace("-remove_noise yes", "-remove_noise no")
-        (folder / "feat.params").write_text(features)
+        # `cepstra` takes the mean off whole utterances; the recogniser would take a running one off pieces.
+        (folder / "feat.params").write_text(features.replace("-cmn batch", "-cmn none"))
         values = means.astype("<f4")
         mixtures, streams, densities, size = values.shape
         shape = struct.pack("<3i", mixtures, streams, densities) + struct.pack(f"<{streams}i", *[size] * streams)
@@ -102,7 +103,7 @@ def _deviation(variances: Floats) -> Floats:
 
 
 def cepstra(samples: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Mel cepstra of s16 mono at 16 kHz, one row of 13 for each 10 ms, as pocketsphinx computes them."""
+    """Mel cepstra of s16 mono at 16 kHz as pocketsphinx computes them, less their mean: a row of 13 for each 10 ms."""
     signal = samples.astype(np.float64)
     signal = np.concatenate([signal[:1], signal[1:] - 0.97 * signal[:-1]])
     count = (len(signal) - _FRAME) // _HOP + 1
@@ -113,7 +114,8 @@ def cepstra(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     cosines = np.cos(np.arange(_CEPSTRA)[:, None] * places) * np.sqrt(2 / _FILTERS)
     cosines[0] /= np.sqrt(2)
     lifter = 1 + _LIFTER / 2 * np.sin(np.arange(_CEPSTRA) * np.pi / _LIFTER)
-    result: NDArray[np.float32] = (logs @ cosines.T * lifter).astype(np.float32)
+    rows = logs @ cosines.T * lifter
+    result: NDArray[np.float32] = (rows - rows.mean(0)).astype(np.float32)
     return result
 
 
@@ -134,8 +136,8 @@ def _mel_filters() -> Floats:
 
 
 def _streams(rows: NDArray[np.float32]) -> list[Floats]:
-    """The three streams of pocketsphinx's `1s_c_d_dd`: cepstra without their mean, and their differences."""
-    centred = rows.astype(np.float64) - rows.mean(0, dtype=np.float64)
+    """The three streams of pocketsphinx's `1s_c_d_dd`: cepstra and their differences."""
+    centred = rows.astype(np.float64)
     padded = np.concatenate([np.repeat(centred[:1], 3, 0), centred, np.repeat(centred[-1:], 3, 0)])
 
     def later(frames: int) -> Floats:

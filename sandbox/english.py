@@ -82,7 +82,7 @@ _MERIDIEM = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")
 
 def words(text: str) -> list[str]:
     """Lower-case words of `text`, without punctuation; times, ISO dates and telephone numbers stay one word."""
-    lowered = _MERIDIEM.sub(r" \1m ", text.lower().replace("’", "'"))
+    lowered = _MERIDIEM.sub(r" \1m ", text.lower().replace("’", "'")).replace("after noon", "afternoon")
     return [re.sub(r"[\s().-]", "", word) if _is_phone(word) else word for word in _TOKEN.findall(lowered)]
 
 
