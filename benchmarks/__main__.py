@@ -27,7 +27,7 @@ QUICK = {1: Plan(answer=6, interrupt=5), 10: Plan(answer=6, interrupt=5)}
 FULL = {1: Plan(answer=45), 10: Plan(), 30: Plan(talk=60)}
 LONG = FULL | {30: Plan(talk=600)}
 STAGES = Plan(answer=5, interrupt=0, talk=15, stages=True)
-STAGE_CALLS = 10
+STAGE_CALLS = 30
 _BEFORE_SECONDS = 5.0
 
 
