@@ -295,8 +295,8 @@ def _parts(result: dict[str, Any]) -> Iterable[str]:
     if result["stages"]:
         yield "## A frame's microseconds"
         yield (
-            "CPU of Switchboard's stages for each 20 ms frame that passes them, with many calls up and the bot speaking "
-            "part of the time. Each stopwatch costs about a microsecond itself, so the sum is somewhat too high."
+            "CPU of Switchboard's stages for each 20 ms frame that passes them, with many calls up and the bot "
+            "speaking part of the time. Each stopwatch costs about a microsecond itself, so the sum is too high."
         )
         yield _markdown(
             ("stage", "way", "us per frame", "share of the CPU"),
