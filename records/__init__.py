@@ -1,0 +1,1 @@
+"""What outlives a call: records derived from its tape, their store, recordings and the jobs that make them."""
