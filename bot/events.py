@@ -30,6 +30,7 @@ EndReason = Literal[
     "transferred",  # handed to a human
     "shutdown",  # the server stopped before the call had ended
     "failed",  # an error of ours
+    "interrupted",  # the server died during the call; the end was added when its tape was found
 ]
 Speaker = Literal["caller", "bot"]
 

@@ -3,8 +3,9 @@
 Writing: `TapeDeck.open` starts a `TapeWriter`; `TapeWriter.put` stamps a record with both clocks and queues it, in
 about a microsecond and without ever waiting; one thread for all calls appends what is queued, call by call, each every
 0.4 s, as one compressed chunk. A chunk is one ``write``: a killed process loses what was queued and nothing that was
-written. While the call is up the file's name ends in ``.mcap.part``; `finish_tape` gives it its index and its name,
-after a normal end as after a kill.
+written. While the call is up the file's name ends in ``.mcap.part`` and its writer holds a lock on it, which the kernel
+takes back from a dead process; `finish_tape` gives it its index and its name after a normal end, `recover_tape` after a
+kill.
 
 Reading: `TapeReader` iterates the records of a tape in the order of writing, finished or not, up to the last whole one.
 Both are in bot/tape_file.py, with the layout.
@@ -13,6 +14,7 @@ Both are in bot/tape_file.py, with the layout.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import threading
@@ -25,6 +27,7 @@ from typing import Literal
 import orjson
 
 from bot.errors import TapeError
+from bot.events import CallEnded
 from bot.ports import Clock
 from bot.tape_file import CHANNELS, HEAD, LAYOUT, UNFINISHED, Record, TapeReader, encode_chunk, finish_tape
 
@@ -36,12 +39,15 @@ __all__ = [
     "TapeTrouble",
     "TapeWriter",
     "finish_tape",
+    "recover_tape",
 ]
 
 FLUSH_SECONDS = 0.4
 """Each tape is written this often, in turn: a call's newest records are at most twice as old when they are written."""
 QUEUE_BYTES = 4 * 1024 * 1024
 """What one call may have waiting for a slow disk: about 40 s of a call."""
+NEWBORN_SECONDS = 60.0
+"""An empty file is left alone for so long: a writer makes its file and locks it in two steps."""
 _RECORD_OVERHEAD = 100
 
 
@@ -79,6 +85,7 @@ class TapeWriter:
         self._closed = False
         self._io = threading.Lock()  # guards the file: held while the disk works
         self._path: Path | None = None
+        self._descriptor: int | None = None  # open for as long as the call is up: it carries the lock
         self._written = 0
         self._pending = b""
         self._pending_records = 0
@@ -143,6 +150,9 @@ class TapeWriter:
                     path = self._path = finish_tape(path)
                 except OSError as error:
                     self._failed(error)
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
         self._tell_lost()
         return path
 
@@ -170,25 +180,22 @@ class TapeWriter:
 
     def _write(self, data: bytes) -> None:
         """Append `data` whole, or leave the file as it was and raise ``OSError``."""
-        if self._path is None:
-            self._path = self._create()
+        if self._descriptor is None:
+            self._path, self._descriptor = self._create()
         if not self._written:
             data = HEAD + data
-        descriptor = os.open(self._path, os.O_WRONLY)
         try:
-            os.lseek(descriptor, self._written, os.SEEK_SET)
+            os.lseek(self._descriptor, self._written, os.SEEK_SET)
             view = memoryview(data)
             while view:
-                view = view[os.write(descriptor, view) :]
+                view = view[os.write(self._descriptor, view) :]
         except OSError:
-            os.ftruncate(descriptor, self._written)
+            os.ftruncate(self._descriptor, self._written)
             raise
-        finally:
-            os.close(descriptor)
         self._written += len(data)
 
-    def _create(self) -> Path:
-        """A new file; the carrier may send a call back to us after a restart, so its first tape may lie there."""
+    def _create(self) -> tuple[Path, int]:
+        """A new file, locked; the carrier may send a call back after a restart, so its first tape may lie there."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for again in range(1, 1000):
             name = f"{self.call_sid}.mcap" if again == 1 else f"{self.call_sid}.{again}.mcap"
@@ -196,10 +203,15 @@ class TapeWriter:
             if (self._folder / name).exists():
                 continue
             try:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
                 continue
-            return path
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError:
+                os.close(descriptor)
+                raise
+            return path, descriptor
         raise FileExistsError(f"{self._folder}: a thousand tapes of one call")
 
     def _failed(self, error: OSError) -> None:
@@ -274,3 +286,56 @@ class TapeDeck:
     def _forget(self, tape: TapeWriter) -> None:
         with self._lock:
             self._tapes.pop(tape, None)
+
+
+def recover_tape(path: Path, clock: Clock) -> Path | None:
+    """Finish the tape of a dead process, whose call is closed as ``interrupted`` unless its end is on the tape.
+
+    Returns the tape's final path, or None where there is no tape to finish: its writer lives (it holds the lock),
+    another process was faster, or the writer died before it had written one whole record; then the file is removed.
+    The end stands where the last record does; when it was added stands in a last ``meta`` record. Blocking. Raises
+    `TapeError` where the file is no tape, ``OSError`` from the disk.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(descriptor)
+        if not _is_at(path, found):
+            return None
+        if found.st_size == 0 and clock.wall_ns() - found.st_mtime_ns < NEWBORN_SECONDS * 1e9:
+            return None  # its writer may be about to lock it
+        if found.st_size == 0 or next(iter(TapeReader(path)), None) is None:
+            path.unlink()
+            return None
+        return finish_tape(path, last=_interruption(path, clock))
+    except BlockingIOError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(path: Path, file: os.stat_result) -> bool:
+    """Whether `path` still names `file`: who finishes a tape takes this name away, and it may be given again."""
+    try:
+        return os.path.samestat(path.stat(), file)
+    except FileNotFoundError:
+        return False
+
+
+def _interruption(path: Path, clock: Clock) -> list[Record]:
+    """The records that close a call whose server died: none where the call had ended."""
+    records = iter(TapeReader(path))
+    first = last = next(records)
+    for last in records:
+        if last.channel == "event" and orjson.loads(last.data).get("kind") in ("call_ended", "call_refused"):
+            return []
+    ended = CallEnded("interrupted", (last.mono_ns - first.mono_ns) / 1e6)
+    note = {"recovered": {"wall_ns": clock.wall_ns()}}
+    data = {"event": ended.to_json(), "meta": orjson.dumps(note)}
+    return [
+        Record(channel, last.wall_ns, last.mono_ns, data[channel], last.number + place)
+        for place, channel in enumerate(("event", "meta"), 1)
+    ]

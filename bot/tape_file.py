@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -106,7 +106,7 @@ _MESSAGE = struct.Struct("<BQHIQQ")
 _MESSAGE_INDEX = struct.Struct("<BQHI")
 
 
-def encode_chunk(records: list[Record]) -> bytes:
+def encode_chunk(records: Sequence[Record]) -> bytes:
     """One MCAP Chunk with its MessageIndex records: what one round of writing adds to the file of a call."""
     body = bytearray()
     index: dict[int, list[int]] = {}
@@ -258,12 +258,12 @@ def _summary(found: _Contents, data_end: int) -> bytes:
     return _built(builder) + MCAP0_MAGIC
 
 
-def finish_tape(path: Path) -> Path:
+def finish_tape(path: Path, *, last: Sequence[Record] = ()) -> Path:
     """Finish a tape whose writer is gone: cut a torn end off, append the index, fsync, take ``.part`` off the name.
 
     Works on the tape of an orderly end and of a killed server alike, of this version or an older one, and again where
-    it was interrupted itself. Returns the tape's final path. Blocking. Raises `TapeError` where there is no tape,
-    ``OSError`` from the disk.
+    it was interrupted itself. `last` are records to add at its end. Returns the tape's final path. Blocking. Raises
+    `TapeError` where there is no tape, ``OSError`` from the disk.
     """
     if not path.name.endswith(UNFINISHED):
         return path
@@ -273,6 +273,13 @@ def finish_tape(path: Path) -> Path:
         tail = _mend_last_chunk(file, found)
         if not found.chunks:
             raise TapeError(f"{path}: holds no record; the call ended before its tape began. Delete it.")
+        if last:
+            # Written before the index: where this is cut short, the next one finds them and adds nothing.
+            file.seek(found.end)
+            file.truncate()
+            file.write(tail + encode_chunk(last))
+            file.seek(len(MCAP0_MAGIC))
+            found, tail = _contents(file), b""
         tail += _summary(found, found.end + len(tail))
         file.seek(found.end)
         file.truncate()
