@@ -15,7 +15,8 @@
     │   ├── NotOpen             outside opening hours, holiday, too soon, too far ahead, in the past
     │   ├── SlotTaken           somebody has that time; ``alternatives`` are free ones
     │   └── NotUnderstood       a value that is not a phone number, a name, a date
-    └── TapeError               a tape cannot be read or written
+    ├── TapeError               a tape cannot be read or written
+    └── RecordingsError         the store of recordings refuses or cannot be reached
 
 A failure on the call path is never only an exception: whoever catches it records an event, counts it and lets the
 caller hear words.
@@ -127,3 +128,7 @@ class NotUnderstood(DeskRefusal):
 
 class TapeError(SwitchboardError):
     """A tape cannot be read or written."""
+
+
+class RecordingsError(SwitchboardError):
+    """The store of recordings refuses, fails or cannot be reached."""

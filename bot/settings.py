@@ -58,7 +58,14 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None, repr=False, description="sqlite:///… or postgresql://…; default a SQLite file in DATA_DIR."
     )
-    recordings_url: str | None = Field(None, description="Where recordings are kept; default a folder in DATA_DIR.")
+    recordings_url: str | None = Field(
+        None, description="Where recordings are kept: a folder or s3://bucket/prefix; default a folder in DATA_DIR."
+    )
+    aws_access_key_id: SecretStr | None = Field(None, description="Access key of the recordings' bucket.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Secret key of the recordings' bucket.")
+    aws_session_token: SecretStr | None = Field(None, description="Session token, with temporary keys.")
+    aws_region: str | None = Field(None, description="Region of the recordings' bucket.")
+    aws_endpoint_url: str | None = Field(None, description="Another S3-compatible store than Amazon's.")
     redis_url: str | None = Field(None, repr=False, description="Redis, when several processes serve one number.")
     flow: str = Field("dental", description="The flow that answers: a file in flows/, with or without .yaml.")
     max_calls: int = Field(20, ge=1, le=1000, description="Calls at once; further callers hear a busy sentence.")
@@ -106,6 +113,27 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's address, with the default worked out."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'switchboard.db').absolute()}"
+
+    @property
+    def recordings(self) -> str:
+        """Where recordings are kept, with the default worked out."""
+        return self.recordings_url or str((self.data_dir / "recordings").absolute())
+
+    @property
+    def s3(self) -> dict[str, str]:
+        """What is set of the bucket's access; the rest obstore finds in the environment or from the machine's role."""
+        given = {
+            "access_key_id": self.aws_access_key_id,
+            "secret_access_key": self.aws_secret_access_key,
+            "session_token": self.aws_session_token,
+            "region": self.aws_region,
+            "endpoint": self.aws_endpoint_url,
+        }
+        return {
+            key: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for key, value in given.items()
+            if value is not None
+        }
 
     @property
     def uses_stand_in_model(self) -> bool:

@@ -97,3 +97,13 @@ def test_the_example_file_shows_the_defaults() -> None:
     }
     written = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert {name: value.removeprefix("./") for name, value in written.items() if value} == defaults
+
+
+def test_the_bucket_gets_what_is_set_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().s3 == {}
+    assert load_settings().recordings.endswith("/data/recordings")
+    for name, value in (("RECORDINGS_URL", "s3://b/calls"), ("AWS_SECRET_ACCESS_KEY", "k"), ("AWS_REGION", "eu-1")):
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.recordings == "s3://b/calls"
+    assert settings.s3 == {"secret_access_key": "k", "region": "eu-1"}
