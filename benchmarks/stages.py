@@ -30,7 +30,7 @@ _STARLETTE = "starlette.websockets:WebSocket"
 _UVICORN = "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol"
 _CLIENT = "websockets.asyncio.connection:Connection"
 _PROCESSOR = "pipecat.processors.frame_processor:FrameProcessor"
-_INPUT = "pipecat.transports.base_input:BaseInputTransport"
+_LANE = "bot.lane"
 _MEDIA = "bot.carriers.media_socket"
 
 SEAMS = (
@@ -48,8 +48,7 @@ SEAMS = (
         "up",
         "pipecat.transports.websocket.fastapi:FastAPIWebsocketInputTransport._receive_messages",
     ),
-    Seam("pipeline hops up", "up", f"{_INPUT}.push_audio_frame"),
-    Seam("pipeline hops up", "up", f"{_INPUT}._audio_task_handler"),
+    Seam("pipeline hops up", "up", f"{_LANE}:_Input.push_audio_frame"),
     Seam("pipeline hops", "both", f"{_PROCESSOR}.queue_frame", by_frame=True),
     Seam("pipeline hops", "both", f"{_PROCESSOR}.push_frame", by_frame=True),
     Seam("pipeline hops", "both", f"{_PROCESSOR}._FrameProcessor__process_frame", by_frame=True),
@@ -64,12 +63,8 @@ SEAMS = (
     Seam("parse", "down", f"{_CLIENT}.recv"),
     Seam("model session", "down", "bot.gemini:GeminiSession._handle_server_message"),
     Seam("output pacing", "down", "pipecat.transports.base_output:BaseOutputTransport.MediaSender.handle_audio_frame"),
-    Seam("output pacing", "down", "pipecat.transports.base_output:BaseOutputTransport.MediaSender._audio_task_handler"),
-    Seam(
-        "output pacing",
-        "down",
-        "pipecat.transports.websocket.fastapi:FastAPIWebsocketOutputTransport.write_audio_frame",
-    ),
+    Seam("output pacing", "down", f"{_LANE}:_Sender._audio_task_handler"),
+    Seam("output pacing", "down", f"{_LANE}:_Output.write_audio_frame"),
     Seam("serialize", "down", f"{_MEDIA}:MediaSerializer.serialize"),
     Seam("serialize", "down", f"{_MEDIA}:MediaSocket.play"),
     Seam("serialize", "down", "bot.carriers.media_stream:MediaStream.audio"),

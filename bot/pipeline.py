@@ -22,13 +22,14 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
+from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams
 from pipecat.workers.runner import WorkerRunner
 from starlette.websockets import WebSocket
 
 from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ
 from bot.carriers.media_socket import MediaSerializer, MediaSocket, end_of_turn
 from bot.gemini import GeminiSession
+from bot.lane import CallTransport
 
 CHUNK_10MS = 2
 """Audio goes out in messages of 20 ms. Pipecat keeps two of them ahead of real time: so much waits at the carrier."""
@@ -37,7 +38,7 @@ _CLIP_PIECE_MS = 200
 
 def build_pipeline(media: MediaSocket, serializer: MediaSerializer, gemini: GeminiSession) -> PipelineWorker:
     """The call's pipeline, not running yet."""
-    transport = FastAPIWebsocketTransport(
+    transport = CallTransport(
         cast(WebSocket, media),
         FastAPIWebsocketParams(
             audio_in_enabled=True,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pipecat.frames.frames import (
+    BotStoppedSpeakingFrame,
     EndFrame,
     Frame,
     InputAudioRawFrame,
@@ -25,9 +26,10 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
+from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams
 from pipecat.workers.runner import WorkerRunner
 
+from bot import lane
 from bot.carriers import OpenStream, media_socket
 from bot.carriers.media_socket import MediaSerializer, MediaSocket, end_of_turn
 from bot.carriers.media_stream import MAX_MESSAGE, MediaStream
@@ -42,6 +44,7 @@ from bot.events import (
     StreamStopped,
     Trouble,
 )
+from bot.lane import CallTransport
 from bot.metrics import Metrics
 from bot.turns import Turns
 
@@ -433,11 +436,16 @@ class Model(FrameProcessor):
     def __init__(self) -> None:
         super().__init__()
         self.heard: list[Frame] = []
+        self.fails_at = 0
+        self.seen: list[Frame] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
+        self.seen.append(frame)
         if isinstance(frame, InputAudioRawFrame | InputTextRawFrame):
             self.heard.append(frame)
+            if self.fails_at == len(self.heard):
+                raise ArithmeticError("a fault of ours")
             return
         await self.push_frame(frame, direction)
 
@@ -451,7 +459,7 @@ async def running(line: Line) -> AsyncIterator[tuple[Model, PipelineWorker]]:
         serializer=MediaSerializer(line.socket),
         allowed_origins=[],
     )
-    transport = FastAPIWebsocketTransport(line.socket, params)  # type: ignore[arg-type]
+    transport = CallTransport(line.socket, params)  # type: ignore[arg-type]
     model = Model()
     worker = PipelineWorker(
         Pipeline([transport.input(), model, transport.output()]),
@@ -508,6 +516,32 @@ async def test_pipecat_survives_the_loss_of_a_stream_and_goes_on_over_the_next(l
             await worker.queue_frames(answer(120))
             await until(lambda: "turn:0:end" in second.marks())
     assert second.audio()
+
+
+async def test_a_fault_behind_the_transport_costs_one_frame_of_the_caller(line: Line, carrier: Carrier) -> None:
+    async with running(line) as (model, _), line.open(carrier):
+        model.fails_at = 1
+        carrier.speaks()
+        await until(lambda: len(model.heard) == 1)
+        carrier.speaks()
+        await until(lambda: len(model.heard) == 2)
+
+
+async def test_an_interruption_is_on_the_wire_before_it_has_been_pushed(line: Line, carrier: Carrier) -> None:
+    async with running(line) as (model, worker), line.open(carrier):
+        await worker.queue_frames(answer(1000))
+        await until(lambda: carrier.audio())
+        await model.push_frame(InterruptionFrame())
+        assert carrier.events()[-1] == "clear"
+
+
+async def test_a_turn_that_never_ends_is_over_when_nothing_comes(
+    line: Line, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "BOT_VAD_STOP_FALLBACK_SECS", 0.05)
+    async with running(line) as (model, worker), line.open(carrier):
+        await worker.queue_frames(answer(100)[:2])
+        await until(lambda: BotStoppedSpeakingFrame in [type(frame) for frame in model.seen])
 
 
 async def test_an_interruption_clears_the_line_and_cuts_the_turn(line: Line, carrier: Carrier) -> None:

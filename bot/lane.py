@@ -1,0 +1,110 @@
+"""The short way through Pipecat: its transport, with what a telephone call does not use taken out of the frame path.
+
+Frames go through the same processors in the same order. What is left out is what costs a fifth of a core with thirty
+calls and serves nobody here: queues, tasks and time-outs made for each frame. Each measure, what it brought and what it
+gives up is in docs/decisions/0017; each private name of Pipecat that is used is in this module, and
+tests/bot/test_lane_seams.py watches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from pipecat.frames.frames import (
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    OutputAudioRawFrame,
+    OutputTransportReadyFrame,
+    StartFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.transports.base_output import BOT_VAD_STOP_FALLBACK_SECS, BaseOutputTransport
+from pipecat.transports.websocket.fastapi import (
+    FastAPIWebsocketInputTransport,
+    FastAPIWebsocketOutputTransport,
+    FastAPIWebsocketParams,
+    FastAPIWebsocketTransport,
+)
+from starlette.websockets import WebSocket
+
+
+class CallTransport(FastAPIWebsocketTransport):
+    """Pipecat's WebSocket transport on the short way."""
+
+    def __init__(self, websocket: WebSocket, params: FastAPIWebsocketParams) -> None:
+        super().__init__(websocket, params)
+        self._input = _Input(self, self._client, params)
+        self._output = _Output(self, self._client, params, enable_direct_mode=True)
+
+
+class _Input(FastAPIWebsocketInputTransport):
+    """The caller's audio goes straight to the next processor, in the order it came; all else is queued as ever."""
+
+    def _create_audio_task(self) -> None:
+        """Not needed: no audio waits here."""
+
+    async def push_audio_frame(self, frame: InputAudioRawFrame) -> None:
+        """Have the next processor take the frame now. A fault of it costs this frame only."""
+        following = self.next
+        if following is None or self._paused:
+            return
+        try:
+            await following.process_frame(frame, FrameDirection.DOWNSTREAM)
+        except Exception as error:
+            await self.push_error("The caller's audio could not be passed on", exception=error)
+
+
+class _Output(FastAPIWebsocketOutputTransport):
+    """Takes frames as they are pushed (direct mode): an interruption is on the wire before its push ends."""
+
+    async def set_transport_ready(self, frame: StartFrame) -> None:
+        """Start the one sender there is."""
+        sender = _Sender(
+            self,
+            destination=None,
+            sample_rate=self.sample_rate,
+            audio_chunk_size=self.audio_chunk_size,
+            params=self._params,
+        )
+        self._media_senders[None] = sender
+        await sender.start(frame)
+        await self.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        """Send a frame as it is, then wait as long as it lasts."""
+        taken = await self._write_frame(frame)
+        if taken:
+            await self._write_audio_sleep()  # type: ignore[no-untyped-call]
+        return taken
+
+
+class _Sender(BaseOutputTransport.MediaSender):
+    """The queue between the pipeline and the line. Audio ends here: behind it only the words in between are heard of.
+
+    No time-out around a write: `bot.carriers.media_socket.MediaSocket` gives up a socket that takes nothing by itself.
+    """
+
+    async def _audio_task_handler(self) -> None:
+        while not isinstance(frame := await self._next_queued(), EndFrame):
+            if isinstance(frame, OutputAudioRawFrame):
+                self._tts_audio_received = True
+                await self._bot_started_speaking()  # type: ignore[no-untyped-call]
+                await self._transport.write_audio_frame(frame)
+            else:
+                await self._handle_frame(frame)
+                await self._transport.push_frame(frame)
+            self._audio_queue.task_done()
+
+    async def _next_queued(self) -> Frame:
+        frame: Frame
+        while self._audio_queue.empty():
+            try:
+                async with asyncio.timeout(BOT_VAD_STOP_FALLBACK_SECS):
+                    frame = await self._audio_queue.get()
+                    return frame
+            except TimeoutError:
+                # A turn that never got its end is over when nothing comes any more.
+                await self._bot_stopped_speaking()  # type: ignore[no-untyped-call]
+        frame = self._audio_queue.get_nowait()
+        return frame

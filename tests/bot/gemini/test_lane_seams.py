@@ -1,0 +1,111 @@
+"""A canary for upgrades of Pipecat: each name that bot/lane.py takes from its transport is as it was.
+
+When a test here fails after an upgrade: read what the name does now, compare with docs/decisions/0017, then run
+tests/bot/test_media_socket.py and tests/bot/gemini.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.transports.base_input import BaseInputTransport
+from pipecat.transports.base_output import BOT_VAD_STOP_FALLBACK_SECS, BaseOutputTransport
+from pipecat.transports.websocket.fastapi import (
+    FastAPIWebsocketInputTransport,
+    FastAPIWebsocketOutputTransport,
+    FastAPIWebsocketTransport,
+)
+
+from bot import lane
+
+SENDER = BaseOutputTransport.MediaSender
+
+
+def source(thing: Any) -> str:
+    return inspect.getsource(thing)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lane._Input, FastAPIWebsocketInputTransport),
+        (lane._Output, FastAPIWebsocketOutputTransport),
+        (lane._Sender, SENDER),
+    ],
+)
+def test_what_the_lane_replaces_is_there_and_called_alike(ours: type, theirs: type) -> None:
+    replaced = {name for name in vars(ours) if not name.startswith("__")} - {"_next_queued", "_abc_impl"}
+    expected = {
+        lane._Input: {"_create_audio_task", "push_audio_frame"},
+        lane._Output: {"set_transport_ready", "write_audio_frame"},
+        lane._Sender: {"_audio_task_handler"},
+    }
+    assert replaced == expected[ours]
+    for name in replaced:
+        parameters = inspect.signature(getattr(theirs, name)).parameters
+        assert list(inspect.signature(getattr(ours, name)).parameters) == list(parameters), name
+
+
+def test_the_two_ends_of_the_transport_are_made_as_the_lane_makes_them() -> None:
+    making = source(FastAPIWebsocketTransport.__init__)
+    assert "self._input = FastAPIWebsocketInputTransport(" in making
+    assert "self._output = FastAPIWebsocketOutputTransport(" in making
+    assert making.count("self, self._client, self._params, name=") == 2
+    assert "return self._input" in source(FastAPIWebsocketTransport.input)
+    assert "return self._output" in source(FastAPIWebsocketTransport.output)
+
+
+def test_the_input_makes_a_queue_only_for_what_the_lane_passes_on_at_once() -> None:
+    assert "_audio_in_queue" not in source(FastAPIWebsocketInputTransport)
+    users = [
+        name
+        for name, member in vars(BaseInputTransport).items()
+        if callable(member) and "_audio_in_q" in source(member)
+    ]
+    assert sorted(users) == ["_audio_task_handler", "_create_audio_task", "push_audio_frame"]
+    assert "if self._audio_task:" in source(BaseInputTransport._cancel_audio_task)
+    assert "await self.push_audio_frame(frame)" in source(FastAPIWebsocketInputTransport._receive_messages)
+    assert "self._paused = False" in source(BaseInputTransport.start)
+
+
+def test_direct_mode_takes_a_frame_while_it_is_pushed() -> None:
+    queueing = source(FrameProcessor.queue_frame)
+    assert "if self._enable_direct_mode:" in queueing
+    assert "__process_frame(frame, direction, callback)" in queueing
+
+
+def test_the_output_makes_its_sender_where_the_lane_makes_its_own() -> None:
+    ready = source(BaseOutputTransport.set_transport_ready)
+    assert "self._media_senders[None] = BaseOutputTransport.MediaSender(" in ready
+    assert "OutputTransportReadyFrame()" in ready
+    assert list(inspect.signature(SENDER.__init__).parameters)[1:] == [
+        "transport",
+        "destination",
+        "sample_rate",
+        "audio_chunk_size",
+        "params",
+    ]
+
+
+def test_a_write_is_a_serialised_frame_and_a_wait() -> None:
+    writing = source(FastAPIWebsocketOutputTransport.write_audio_frame)
+    assert "await self._write_frame(frame)" in writing
+    assert "await self._write_audio_sleep()" in writing
+    assert "serializer.serialize(frame)" in source(FastAPIWebsocketOutputTransport._write_frame)
+
+
+def test_the_senders_queue_is_handled_as_the_lane_handles_it() -> None:
+    handling = source(SENDER._audio_task_handler)
+    assert "await self._handle_frame(frame)" in handling
+    assert "isinstance(frame, EndFrame)" in handling
+    assert BOT_VAD_STOP_FALLBACK_SECS == 3
+    assert "await self._bot_stopped_speaking()" in source(SENDER._next_frame)
+    speaking = source(SENDER._handle_bot_speech)
+    assert "self._tts_audio_received = True" in speaking
+    assert "await self._bot_started_speaking()" in source(SENDER._bot_currently_speaking)
+    # What else that does is for speech streams, and for idle timers that are off.
+    assert "_bot_speech_last_time" in source(SENDER._maybe_bot_currently_speaking)
+    assert "self._audio_queue = FrameQueue()" in source(SENDER._create_audio_task)
