@@ -5,6 +5,7 @@
     SwitchboardError
     ├── ConfigurationError      a setting is missing or wrong: stops the start, names the variable
     ├── FlowError               a flow file is wrong: names file, line and cure
+    │   └── FlowProblems        (bot/flow.py) it is wrong in several places
     ├── CarrierError            the telephone side
     │   ├── SignatureRejected   a request or upgrade was not signed by the carrier
     │   ├── StreamRejected      a media stream may not be opened (token, format, second socket)

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,12 @@ from rich.console import Console
 
 from bot.errors import ConfigurationError
 from bot.logs import configure_logging
+from bot.ports import Clock, utc
 from bot.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from bot.calls import Calls
+    from desk.business import Business
 
 DRAIN_SECONDS = 270
 """How long calls in progress may go on after SIGTERM; fly.toml's kill_timeout is a little longer."""
@@ -167,8 +170,9 @@ async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, 
         await parts.greetings.prepare(parts.flow, parts.flow.opening)
     console.rule("sample call")
     parts.listeners.append(listener)
+    weekday = sample_weekday(parts.flow.desk_business(), parts.clock)
     phone = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sandbox", "call", "--sample", "--card", str(card),
+        sys.executable, "-m", "sandbox", "call", "--sample", weekday, "--card", str(card),
         stdout=asyncio.subprocess.DEVNULL,
         cwd=Path(__file__).parent.parent,
     )  # fmt: skip
@@ -187,6 +191,13 @@ async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, 
         console.print("[red]The sample call did not come through.[/] The log above says why.", highlight=False)
         return
     view.summary(call.tape_path)
+
+
+def sample_weekday(business: Business, clock: Clock) -> str:
+    """A weekday two to five days ahead, so that it means one day in every time zone, and no holiday if that can be."""
+    days = [utc(clock).date() + timedelta(days=ahead) for ahead in range(2, 6)]
+    working = [day for day in days if day.weekday() < 5]
+    return next((day for day in working if not business.holiday(day)), working[0]).strftime("%A")
 
 
 def _settle_memory() -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -290,17 +289,11 @@ _DEEDS = ("say", "play", "press", "pause_ms", "hang_up")
 _KINDS: dict[str, type] = {"str": str, "str | Path | bytes": str, "int": int, "int | None": int, "bool": bool}
 
 
-def sample_customer(today: date | None = None) -> Conversation:
-    """The customer of the sample call: wants an appointment, corrects the time once, confirms, says goodbye.
-
-    The weekday is one that lies two to five days after `today`, so that it means one day in every time zone.
-    """
-    weekday = (today or datetime.now().astimezone().date()).weekday()
-    named = {day: (number - weekday) % 7 for day, number in (("Wednesday", 2), ("Friday", 4), ("Monday", 0))}
-    day = next(day for day, ahead in named.items() if 2 <= ahead <= 5)
+def sample_customer(weekday: str) -> Conversation:
+    """The customer of the sample call: wants a cleaning on `weekday`, corrects the time once, confirms and leaves."""
     return Conversation(
         [
-            Turn(say=f"I would like a cleaning on {day} at nine o'clock."),
+            Turn(say=f"I would like a cleaning on {weekday} at nine o'clock."),
             Turn(say="Actually, make it eleven o'clock."),
             Turn(say="My name is Emma Wilson."),
             Turn(say="Yes, please."),

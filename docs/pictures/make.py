@@ -1,6 +1,6 @@
 """Draws the README's pictures from a recorded call.
 
-    uv run -m sandbox call --sample --save call.wav        # against a running server
+    uv run -m sandbox call --sample Wednesday --save call.wav   # against a running server
     uv run docs/pictures/make.py data/tapes/DAY/CALL.mcap call.wav
 
 Writes sample-call.svg (the tape as ``qa show`` prints it) and waveform.svg (above the caller, below the bot, as heard

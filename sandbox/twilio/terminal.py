@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     says.add_argument("--say", action=_Add, metavar="TEXT", help="say this (repeatable; with --wav in the order given)")
     says.add_argument("--wav", action=_Add, metavar="FILE", help="play an audio file of any rate and channels")
     says.add_argument("--script", type=Path, metavar="FILE", help="follow a YAML script")
-    says.add_argument("--sample", action="store_true", help="be the customer of the sample call")
+    says.add_argument("--sample", metavar="WEEKDAY", help="be the customer of the sample call")
     says.add_argument("--mic", action="store_true", help="talk yourself, with microphone and loudspeaker")
     add("--from", dest="from_", default="+12075550123", metavar="NUMBER", help="the caller's number (%(default)s)")
     add("--to", default="+12075550142", metavar="NUMBER", help="the number called (%(default)s)")
@@ -117,7 +117,7 @@ def _caller(args: argparse.Namespace) -> Conversation:
     if args.script:
         return load_script(args.script)
     if args.sample:
-        return sample_customer()
+        return sample_customer(args.sample)
     turns = [Turn(say=value) if kind == "say" else Turn(play=Path(value)) for kind, value in getattr(args, "turns", ())]
     return Conversation(turns)
 

@@ -118,7 +118,7 @@ def test_or_stays(voice: Any) -> None:
 
 
 def test_the_sample_customer_can_be_spoken(voice: Any) -> None:
-    caller = sample_customer()
+    caller = sample_customer("Tuesday")
     caller.prepare(voice)
     words = [turn.say for turn in caller.turns]
     assert words[0].endswith(".")
