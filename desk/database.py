@@ -1,7 +1,8 @@
-"""The desk's database: one engine for each URL, sessions for reading and for writing, migrations.
+"""The database: one engine for each URL, sessions for reading and for writing, migrations.
 
 SQLite and Postgres run the same code. What differs is here: how a connection is set up and how a writing transaction
-begins. Readers never wait for a writer on either engine (SQLite in WAL mode).
+begins. Readers never wait for a writer on either engine (SQLite in WAL mode). The records of calls, which share the
+database unless told otherwise, share this module too: one queue for all of a process's writers.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import (
     Connection,
     CursorResult,
+    DateTime,
     Engine,
+    String,
     column,
     create_engine,
     event,
@@ -26,24 +31,64 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import TypeDecorator
 
 from bot.errors import ConfigurationError
-from desk.models import Base
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_VERSION_TABLE = "alembic_version_desk"
+CONSTRAINT_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""How constraints and indexes are named, so that migrations can name them on every engine."""
 _LOCK_WAIT_MS = 5000
 # Names and numbers of callers are parameters: an error's text must not carry them into a log.
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "hide_parameters": True}
-_MIGRATION_LOCK = 0x6465736B
-"""Key of the Postgres advisory lock that lets one process migrate at a time ("desk" in ASCII)."""
 
 _open: dict[str, Database] = {}
 _opening = threading.Lock()
 _migrating = threading.Lock()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC. SQLite has no time zones, so it stores UTC without one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database; raises ValueError for a naive datetime, whose moment is unknown."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a time zone cannot be stored")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From the database, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Tables that are migrated together, beside others in the same database."""
+
+    migrations: Path
+    """Alembic's folder: ``env.py`` and ``versions/NNNN_what_it_does.py``, whose number is the revision."""
+    version_table: str
+    lock: int
+    """Key of the Postgres advisory lock that lets one process migrate at a time."""
+
+
+DESK = Schema(Path(__file__).parent / "migrations", "alembic_version_desk", int.from_bytes(b"desk"))
 
 
 class Database:
@@ -74,11 +119,11 @@ class Database:
         with self._turn, Session(self._writer) as session, session.begin():
             yield session
 
-    def ping(self) -> None:
-        """Raise ConfigurationError if the database does not answer or its tables are missing."""
+    def ping(self, of: type[DeclarativeBase]) -> None:
+        """Raise ConfigurationError if the database does not answer or this table is missing."""
         try:
             with self.reading() as session:
-                session.execute(text("SELECT 1 FROM desk_commands LIMIT 1"))
+                session.execute(select(1).select_from(of).limit(1))
         except SQLAlchemyError as error:
             raise _unusable(error) from error
 
@@ -104,27 +149,27 @@ def open_database(database_url: str) -> Database:
         return database
 
 
-def migrate(database_url: str, revision: str = "head") -> None:
-    """Bring the desk's tables to `revision`; several processes may do so at once, one of them does the work.
+def migrate(database_url: str, revision: str = "head", schema: Schema = DESK) -> None:
+    """Bring the tables to `revision`; several processes may do so at once, one of them does the work.
 
     ``base`` removes the tables and all they hold. Raises ConfigurationError if the database cannot be reached.
     """
     engine = make_engine(database_url).execution_options(writes=True)
     try:
-        if revision == "head" and _is_at_head(engine):
+        if revision == "head" and _is_at_head(engine, schema):
             # Alembic costs a quarter of a second and 12 MB, which a start that finds nothing to do need not pay.
             return
         from alembic import command
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.set_main_option("script_location", str(schema.migrations))
         move = command.downgrade if revision == "base" else command.upgrade
         # Alembic's context is global to the process.
         with _migrating, engine.begin() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            config.attributes["connection"] = connection
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.lock})
+            config.attributes.update(connection=connection, version_table=schema.version_table)
             move(config, revision)
     except SQLAlchemyError as error:
         raise _unusable(error) from error
@@ -132,13 +177,14 @@ def migrate(database_url: str, revision: str = "head") -> None:
         engine.dispose()
 
 
-def _is_at_head(engine: Engine) -> bool:
+def _is_at_head(engine: Engine, schema: Schema) -> bool:
     """Whether the tables are those of the newest file in migrations/versions, whose name begins with its revision."""
-    newest = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    newest = max(path.name.partition("_")[0] for path in (schema.migrations / "versions").glob("[0-9]*.py"))
     with engine.connect() as connection:
-        if not inspect(connection).has_table(_VERSION_TABLE):
+        if not inspect(connection).has_table(schema.version_table):
             return False
-        return connection.scalars(select(column("version_num")).select_from(table(_VERSION_TABLE))).all() == [newest]
+        versions = select(column("version_num", String)).select_from(table(schema.version_table))
+        return connection.scalars(versions).all() == [newest]
 
 
 def make_engine(database_url: str) -> Engine:
@@ -156,7 +202,7 @@ def make_engine(database_url: str) -> Engine:
     return engine
 
 
-def insert_if_new(session: Session, table: type[Base], *rows: dict[str, Any]) -> bool:
+def insert_if_new(session: Session, table: type[DeclarativeBase], *rows: dict[str, Any]) -> bool:
     """Insert rows whose keys do not exist yet; True if none did, so that all were inserted.
 
     If another transaction is inserting the same key, Postgres waits until that one ends (SQLite's writers queue).

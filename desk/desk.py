@@ -65,7 +65,7 @@ class Desk:
         """
         with self._opening:
             if not self._open:
-                self._database.ping()
+                self._database.ping(CommandRow)
                 with self._database.writing() as session:
                     faq.sync(session, self.business.id, self.business.faq, utc(self._clock))
                 self._open = True
@@ -79,7 +79,7 @@ class Desk:
 
     def ping(self) -> None:
         """Raise ConfigurationError, with the cause, if the database does not answer."""
-        self._database.ping()
+        self._database.ping(CommandRow)
 
     # Calendar
 

@@ -8,7 +8,7 @@ heard it, or said it. A call that never had a media stream has its 0 at the webh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -219,3 +219,5 @@ class CallRecord:
     keys: tuple[KeyPress, ...] = ()
     waterfalls: tuple[Waterfall, ...] = ()
     flags: tuple[Flag, ...] = ()
+    retention: Mapping[str, int] = field(default_factory=dict)
+    """Days to keep ``audio``, ``transcript`` and ``number``, where the flow that answered says so."""

@@ -15,7 +15,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     # Migrations name keys and constraints by the models' convention.
     target_metadata=Base.metadata,
-    version_table="alembic_version_desk",
+    version_table=context.config.attributes["version_table"],
     transactional_ddl=True,
 )
 context.run_migrations()

@@ -14,7 +14,16 @@ OURS = {"bot", "desk", "records", "console", "qa", "sandbox", "benchmarks", "ser
 MAY_IMPORT = {
     "bot": {"bot", "desk"},
     "desk": {"desk", "bot.errors", "bot.settings", "bot.ports"},
-    "records": {"records", "bot.events", "bot.tape", "bot.settings", "bot.errors", "bot.ports", "bot.audio"},
+    "records": {
+        "records",
+        "desk.database",
+        "bot.events",
+        "bot.tape",
+        "bot.settings",
+        "bot.errors",
+        "bot.ports",
+        "bot.audio",
+    },
     "console": {"console", "records", "bot.events"},
     "qa": {"qa", "bot", "records", "sandbox"},
     "sandbox": {"sandbox"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from desk.models import UtcDateTime
+from desk.database import UtcDateTime
 
 revision = "0001"
 down_revision = None
