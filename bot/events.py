@@ -169,13 +169,15 @@ class BotStartedSpeaking(CallEvent):
     """First audio of a bot turn went to the carrier.
 
     ``response_ms`` counts from the last voiced audio of the caller as it reached us (None for a turn that answers no
-    speech); ``model_ms`` from there to the model's first audio of this turn.
+    speech); ``model_ms`` from there to the model's first audio of this turn. ``clip`` are the ready-made words that are
+    said; empty where the model speaks.
     """
 
     kind = "bot_started_speaking"
     turn: int
     response_ms: float | None
     model_ms: float | None
+    clip: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class _Turn:
     sent_ms: float = 0.0
     heard_ms: float = 0.0
     told: bool = False
+    clip: str = ""
     aside: bool = False
 
     @property
@@ -75,6 +76,7 @@ class Turns:
     def clip(self, words: str, *, aside: bool) -> None:
         """Ready-made words come next. An `aside` fills a silence: it is no answer, and the caller goes on waiting."""
         self.text(words)
+        self._turn.clip = words
         self._turn.aside = aside
 
     def audio_sent(self, milliseconds: float, now_ns: int) -> int:
@@ -87,13 +89,13 @@ class Turns:
         return self._turn.number
 
     def _begin(self, now_ns: int) -> None:
-        if self._turn.aside:
-            self._record(BotStartedSpeaking(self._turn.number, None, None))
+        turn = self._turn
+        if turn.aside:
+            self._record(BotStartedSpeaking(turn.number, None, None, turn.clip))
             return
         response_ms = _between(self._caller_voiced_ns, now_ns)
-        self._record(
-            BotStartedSpeaking(self._turn.number, response_ms, _between(self._caller_voiced_ns, self._model_audio_ns))
-        )
+        model_ms = _between(self._caller_voiced_ns, self._model_audio_ns)
+        self._record(BotStartedSpeaking(turn.number, response_ms, model_ms, turn.clip))
         self._caller_voiced_ns = None
 
     def ended(self) -> None:

@@ -1,0 +1,212 @@
+"""How a call ended and what came of it, by rules: disposition, changes, steps, a summary and a few fields.
+
+A text model may write a better summary later (`Outcome.summarised_by` tells); these rules need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from bot.events import CallRefused, EndReason, KeyPressed, StepEntered, ToolCalled, ToolCancelled, ToolReturned
+from records.derive.commitments import DEEDS
+from records.derive.timeline import Timeline
+from records.derive.transcript import SpokenTurn
+from records.record import Change, Disposition, KeyPress, Outcome, ToolUse
+
+_KINDS = {
+    "book_appointment": "booking",
+    "reschedule_appointment": "reschedule",
+    "cancel_appointment": "cancellation",
+    "take_message": "message",
+    "save_customer": "customer",
+    "update_customer": "customer",
+    "add_note": "note",
+}
+_WRITES_TO = {"booking": "appointment", "reschedule": "appointment", "cancellation": "appointment"}
+_DISPOSITIONS: dict[str, Disposition] = {
+    "booking": "booked",
+    "reschedule": "rescheduled",
+    "cancellation": "cancelled",
+    "message": "message_taken",
+}
+_FAILURES = {"failed", "model_lost", "model_silent", "stream_lost", "shutdown", "interrupted"}
+_REFUSALS = {"refused_busy", "refused_draining", "refused_model"}
+_SETTLES = ("answer_question", "list_appointments")
+_FIELDS = {"name": "name", "service": "service", "with": "with", "when": "when", "start": "start"}
+
+
+def tool_uses(timeline: Timeline) -> tuple[ToolUse, ...]:
+    """Every function call with its result. ``status``: as in `ToolReturned`, or ``withdrawn`` or ``unanswered``."""
+    uses: list[ToolUse] = []
+    waiting: dict[str, list[int]] = {}
+    for moment in timeline.of(ToolCalled, ToolReturned, ToolCancelled):
+        event = moment.event
+        if isinstance(event, ToolCalled):
+            waiting.setdefault(event.call_id, []).append(len(uses))
+            uses.append(
+                ToolUse(
+                    number=len(uses) + 1,
+                    call_id=event.call_id,
+                    name=event.name,
+                    arguments=event.arguments,
+                    status="unanswered",
+                    result={},
+                    step=event.step,
+                    at_ms=round(moment.ms, 1),
+                    duration_ms=0.0,
+                )
+            )
+            continue
+        assert isinstance(event, ToolReturned | ToolCancelled)
+        places = waiting.get(event.call_id)
+        if not places:
+            continue
+        if isinstance(event, ToolCancelled):
+            uses[places[0]] = replace(uses[places[0]], status="withdrawn")
+            continue
+        place = places.pop(0)
+        uses[place] = replace(
+            uses[place],
+            status=event.status,
+            result=event.result,
+            duration_ms=round(event.duration_ms, 3),
+            committed=_committed(event),
+        )
+    return tuple(uses)
+
+
+def _committed(event: ToolReturned) -> tuple[str, ...]:
+    """What a result wrote: only the first of a wish that was asked again did."""
+    if event.status != "ok" or event.name not in DEEDS:
+        return ()
+    kind = _KINDS[event.name]
+    return (f"{_WRITES_TO.get(kind, kind)}:{event.result.get('number', event.call_id)}",)
+
+
+def key_presses(timeline: Timeline) -> tuple[KeyPress, ...]:
+    """The keys that the caller pressed."""
+    return tuple(
+        KeyPress(round(moment.ms, 1), moment.event.digit)
+        for moment in timeline.of(KeyPressed)
+        if isinstance(moment.event, KeyPressed)
+    )
+
+
+def conclude(
+    timeline: Timeline, turns: Sequence[SpokenTurn], tools: Sequence[ToolUse], keys: Sequence[KeyPress]
+) -> Outcome:
+    """The outcome of a call."""
+    reason = _end_reason(timeline)
+    changes = tuple(
+        Change(_KINDS[use.name], committed.partition(":")[2], use.call_id, str(use.result.get("say", "")))
+        for use in tools
+        for committed in use.committed
+    )
+    disposition = _disposition(reason, changes, turns, tools, keys)
+    return Outcome(
+        disposition=disposition,
+        end_reason=reason,
+        changes=changes,
+        steps=tuple(m.event.step for m in timeline.of(StepEntered) if isinstance(m.event, StepEntered)),
+        summary=_summary(disposition, reason, changes, turns),
+        fields=_fields(tools),
+    )
+
+
+def _end_reason(timeline: Timeline) -> EndReason | Literal["interrupted"]:
+    ended = timeline.ended()
+    if ended is not None:
+        return ended.reason
+    # A server that died had perhaps refused the call already.
+    for moment in timeline.of(CallRefused):
+        if isinstance(moment.event, CallRefused):
+            return moment.event.reason
+    return "interrupted"
+
+
+def _disposition(
+    reason: str,
+    changes: Sequence[Change],
+    turns: Sequence[SpokenTurn],
+    tools: Sequence[ToolUse],
+    keys: Sequence[KeyPress],
+) -> Disposition:
+    if reason in _REFUSALS:
+        return "refused"
+    if reason == "transferred":
+        return "transferred"
+    if (standing := _standing(changes)) is not None:
+        return standing
+    if reason in _FAILURES:
+        return "failed"
+    caller = [each.turn for each in turns if each.turn.speaker == "caller"]
+    if not any(turn.text or turn.gap for turn in caller) and not keys:
+        return "no_conversation"
+    settled = any(use.name in _SETTLES and use.status == "ok" for use in tools)
+    if reason == "caller_hung_up" and not settled and _left_open(turns):
+        return "abandoned"
+    return "answered"
+
+
+def _standing(changes: Sequence[Change]) -> Disposition | None:
+    """What stands at the end of the call: an appointment that was booked and cancelled again is neither."""
+    last: dict[str, list[str]] = {}
+    for change in changes:
+        key = f"{_WRITES_TO.get(change.kind, change.kind)}:{change.id}"
+        last.setdefault(key, []).append(change.kind)
+    standing: list[str] = []
+    for kinds in last.values():
+        if kinds[0] == "booking" and kinds[-1] == "cancellation":
+            continue
+        standing.append("booking" if kinds[0] == "booking" else kinds[-1])
+    for kind, disposition in _DISPOSITIONS.items():
+        if kind in standing:
+            return disposition
+    return None
+
+
+def _left_open(turns: Sequence[SpokenTurn]) -> bool:
+    """Whether the last word heard was the caller's, or a question of the bot's."""
+    said = [each.turn for each in turns if each.turn.text or each.turn.gap]
+    if not said:
+        return True
+    last = said[-1]
+    return last.speaker == "caller" or last.interrupted or last.text.rstrip().endswith("?")
+
+
+def _fields(tools: Sequence[ToolUse]) -> Mapping[str, Any]:
+    """What the tools took for true, the latest first: the caller's name, the service, the time."""
+    fields: dict[str, Any] = {}
+    for use in tools:
+        if use.status in ("ok", "repeated"):
+            given = {key: use.arguments[key] for key in ("name", "phone", "email", "service") if use.arguments.get(key)}
+            fields |= given if use.committed else {k: v for k, v in given.items() if k not in fields}
+        if use.committed:
+            fields |= {field: use.result[key] for key, field in _FIELDS.items() if use.result.get(key)}
+    return fields
+
+
+_SAID = {
+    "booked": "An appointment was booked",
+    "rescheduled": "An appointment was moved",
+    "cancelled": "An appointment was cancelled",
+    "message_taken": "A message was taken",
+    "transferred": "The caller was handed to a person",
+    "answered": "Questions were answered",
+    "abandoned": "The caller hung up before anything was settled",
+    "no_conversation": "The caller did not speak",
+    "refused": "The call was not taken",
+    "failed": "The call ended by a failure",
+}
+_LONGEST_WORDS = 160
+
+
+def _summary(disposition: Disposition, reason: str, changes: Sequence[Change], turns: Sequence[SpokenTurn]) -> str:
+    parts = [change.text.rstrip(".") for change in changes if change.text] or [_SAID[disposition]]
+    asked = next((each.turn.text for each in turns if each.turn.speaker == "caller" and each.turn.text), "")
+    if asked:
+        parts.append(f'The caller began with: "{asked[:_LONGEST_WORDS]}"')
+    parts.append(f"The call ended: {reason.replace('_', ' ')}")
+    return ". ".join(parts) + "."
