@@ -237,12 +237,16 @@ def table(result: dict[str, Any]) -> Table:
 
 def page(result: dict[str, Any], before: str) -> str:
     """docs/performance.md: the part between the marks is made anew, what was written around it stays."""
-    body = "\n\n".join(_parts(result))
-    written = f"{_BEGIN}\n{body}\n{_END}"
-    if _BEGIN not in before:
-        return f"# Performance\n\n{written}\n"
-    head, rest = before.split(_BEGIN, 1)
-    return head + written + rest.split(_END, 1)[1]
+    return replace_part(before or "# Performance\n", "\n\n".join(_parts(result)), _BEGIN, _END)
+
+
+def replace_part(page: str, body: str, begin: str, end: str) -> str:
+    """The page with a new body between two marks; at its end where it has none yet."""
+    written = f"{begin}\n{body}\n{end}"
+    if begin not in page:
+        return f"{page}\n{written}\n"
+    head, rest = page.split(begin, 1)
+    return head + written + rest.split(end, 1)[1]
 
 
 def _parts(result: dict[str, Any]) -> Iterable[str]:
@@ -257,7 +261,7 @@ def _parts(result: dict[str, Any]) -> Iterable[str]:
     if result["stock_skipped"]:
         yield f"The stock bot was not measured: {result['stock_skipped']}."
     yield "## Side by side"
-    yield _markdown(
+    yield markdown(
         ("figure", "unit", *NAMES.values(), "to reach", ""),
         (
             (
@@ -273,7 +277,7 @@ def _parts(result: dict[str, Any]) -> Iterable[str]:
     if result.get("plot"):
         yield f"![Round trip, CPU and memory of the three servers](performance/{result['plot']})"
     yield "## By number of calls"
-    yield _markdown(
+    yield markdown(
         ("server", "calls", "round trip p50 / p95 / p99 ms", "up p95", "down p95", "CPU % per call", "memory MB",
          "first word p95 ms", "unanswered", "phones and model, CPU % per call"),
         (
@@ -298,7 +302,7 @@ def _parts(result: dict[str, Any]) -> Iterable[str]:
             "CPU of Switchboard's stages for each 20 ms frame that passes them, with many calls up and the bot "
             "speaking part of the time. Each stopwatch costs about a microsecond itself, so the sum is too high."
         )
-        yield _markdown(
+        yield markdown(
             ("stage", "way", "us per frame", "share of the CPU"),
             (
                 (row["stage"], row["way"], _number(row["us_per_frame"]), f"{row['share']:.0%}")
@@ -317,7 +321,7 @@ def _quality_part(quality: dict[str, Any]) -> Iterable[str]:
         f"PESQ-NB over {quality['synthetic']} synthetic and {quality['human']} human utterances, held against the same "
         "speech through G.711 alone."
     )
-    yield _markdown(
+    yield markdown(
         ("direction", "PESQ-NB", "G.711 ceiling", "difference", "worst utterance", "utterances", "filter delay ms"),
         (
             (
@@ -334,7 +338,8 @@ def _quality_part(quality: dict[str, Any]) -> Iterable[str]:
     )
 
 
-def _markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table."""
     heads = list(headings)
     lines = [heads, ["---"] * len(heads), *(list(row) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -177,6 +177,11 @@ class Downsampler:
         return _ENCODE[_to_int16(accumulated).view(np.uint16)].tobytes()
 
 
+def mean_square(ulaw: bytes) -> int:
+    """The energy of mu-law audio (at least one byte): 1073741824 is 0 dBov."""
+    return int(_SQUARE[np.frombuffer(ulaw, np.uint8)].sum()) // len(ulaw)
+
+
 # -- who is speaking --------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +206,10 @@ class SpeechMeter:
         """Audio fed so far, in ms."""
         self.last_voiced_ms: float | None = None
         """Where the last voiced frame ended, in ms of the stream; None before the first."""
+        self.energy = 0
+        """Of the last frame, as a mean square (1073741824 is 0 dBov)."""
+        self.floor = self._HIGHEST_FLOOR
+        """Of the noise, as a mean square."""
         self._loud = False
         self._voiced = False
         self._frames = 0
@@ -211,16 +220,17 @@ class SpeechMeter:
         if not ulaw:
             return False
         self.stream_ms += len(ulaw) * 1_000 / CARRIER_HZ
-        energy = int(_SQUARE[np.frombuffer(ulaw, np.uint8)].sum()) // len(ulaw)
+        self.energy = mean_square(ulaw)
+        self.floor = self._quietest(self.energy)
         ratio = 4 if self._voiced else 8
-        loud = energy > max(self._floor(energy) * ratio, self._AUDIBLE)
+        loud = self.energy > max(self.floor * ratio, self._AUDIBLE)
         self._voiced = loud and self._loud
         self._loud = loud
         if self._voiced:
             self.last_voiced_ms = self.stream_ms
         return self._voiced
 
-    def _floor(self, energy: int) -> int:
+    def _quietest(self, energy: int) -> int:
         self._frames += 1
         if self._frames % self._WINDOW_FRAMES == 0:
             self._minima.append(energy)
