@@ -12,7 +12,7 @@ import asyncio
 import hmac
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,7 @@ from bot.flow import Flow
 from bot.gemini import GeminiSession
 from bot.gemini_client import GeminiClients
 from bot.greeting import Greetings
+from bot.handover import Cause, Handover
 from bot.logs import call_context
 from bot.metrics import Metrics
 from bot.pipeline import build_pipeline, play_clip, run_pipeline
@@ -65,6 +66,10 @@ GOODBYE_SECONDS = 15.0
 """The longest that last words may take to be heard before the line is closed."""
 LAST_WORDS_SECONDS = 3.0
 """The model begins its last words this soon after the tool that ends the call, or has said them before it."""
+FINISH_SECONDS = 12.0
+"""Words that are being heard are let to their end for so long before the last words of a call."""
+HAND_OVER_SECONDS = 15.0
+"""A carrier that is to hand a caller over asks what comes next this soon after the stream is gone."""
 LOOK_SECONDS = 0.2
 """The line is looked at this often for who speaks."""
 HANG_UP_SECONDS = 3.0
@@ -107,6 +112,7 @@ class Call:
         self.reason: EndReason | None = None
         self.tape_path: Path | None = None
         self.model_failure: ModelError | None = None
+        self.handover: Handover | None = None
         self._parts = parts
         self._clock = parts.clock
         self._flow = parts.flow
@@ -135,9 +141,8 @@ class Call:
         self._silence = Silence(
             self._begun_ns / 1e9, caller_seconds=limits.caller_silence_seconds, questions=limits.still_there_times
         )
-        self._toolbox = ToolBox(
-            self._flow, parts.desk, self._clock, CallFacts(call_sid, from_number, to_number), self.record
-        )
+        self.facts = CallFacts(call_sid, from_number, to_number)
+        self._toolbox = ToolBox(self._flow, parts.desk, self._clock, self.facts, self.record)
         self._media = MediaSocket(self._clock, self._turns, parts.metrics, self._tape.put, self.record)
         self._gemini = GeminiSession(
             parts.clients,
@@ -197,6 +202,8 @@ class Call:
             case ToolReturned(status="ok") if self._toolbox.wants_hang_up and not self._saying_goodbye:
                 self._saying_goodbye = True
                 self._after(self._hang_up_after_last_words())
+            case ToolReturned(status="ok") if self._toolbox.wants_person:
+                self._hand_over("asked", self._toolbox.wants_person)
             case ModelConnected():
                 self.model_failure = None
 
@@ -248,6 +255,8 @@ class Call:
         if self.reason is None:
             return NextStep("", "reconnect", self._flow.language)
         self._parting_asked.set()
+        if self.handover:
+            return self.handover.next_step(self._parting)
         return NextStep(self._parting, "hang_up", self._flow.language)
 
     def carrier_status(self, status: str, sequence: int | None) -> None:
@@ -256,6 +265,8 @@ class Call:
             self.record(CallStatusChanged(status))
             if status in FINAL:
                 self.end("caller_hung_up")
+                if self.handover:
+                    self.handover.caller_gone()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -265,6 +276,8 @@ class Call:
             self.reason = reason
             self._parting = say
             self._ending.set()
+        elif reason == "shutdown" and self.handover:
+            self.handover.let_go()
 
     async def over(self) -> None:
         """Wait until the call has ended and its tape is closed."""
@@ -275,8 +288,21 @@ class Call:
         self.model_failure = error
         before_a_word = not self._bot_spoke.is_set() or not self._gemini.was_ready
         phrase = "sorry_unreachable" if before_a_word else "sorry_lost"
-        self.record(Trouble(f"model_{error.kind}", "model", phrase))
-        self.end("model_lost", getattr(self._flow.phrases, phrase))
+        self._give_up("model_lost", Trouble(f"model_{error.kind}", "model", phrase))
+
+    def _give_up(self, cause: Literal["model_lost", "model_silent", "failed"], trouble: Trouble) -> None:
+        """We cannot help any more: the caller is handed over where the flow says so, or hears why the call ends."""
+        if self._flow.handover is None:
+            self.record(trouble)
+            self.end(cause, getattr(self._flow.phrases, trouble.caller_heard))
+        else:
+            self.record(replace(trouble, caller_heard="handover"))
+            self._hand_over(cause)
+
+    def _hand_over(self, cause: Cause, why: str = "") -> None:
+        if self.reason is None:
+            self.handover = Handover(self._flow, self.facts, cause, why, self._clock, self.record)
+            self.end("transferred", self.handover.words)
 
     async def _run(self) -> None:
         with call_context(self.call_sid):
@@ -291,26 +317,34 @@ class Call:
                 logger.exception("The end of the call failed")
             finally:
                 await self._tear_down(pipeline)
+                try:
+                    if self.handover:
+                        await self.handover.until_over()
+                        self.reason = self.handover.outcome
+                finally:
+                    await self._close_tape()
 
     def _pipeline_done(self, task: asyncio.Task[None]) -> None:
         if self.reason is not None or task.cancelled():
             return
         error = task.exception()
         detail = type(error).__name__ if error else "ended by itself"
-        self.record(Trouble("pipeline", "pipeline", "sorry_lost", detail))
         self._pipeline_over = True
-        self.end("failed", self._flow.phrases.sorry_lost)
+        self._give_up("failed", Trouble("pipeline", "pipeline", "sorry_lost", detail))
 
     async def _leave_the_line(self) -> None:
-        """Close the caller's line: words of the carrier first where there are any, a hang-up otherwise."""
+        """Close the caller's line: last words where there are any, then a hang-up, or what a handover says."""
         assert self.reason is not None
         if self.reason == "caller_hung_up" or self._status.is_over:
             return
-        if self._parting and not await self._say_parting():
-            # The carrier asks what comes next when the stream is gone, says the parting words and hangs up itself.
+        await self._finish_words()
+        said = not self._parting or await self._say_parting()
+        if self.handover or not said:
+            # The carrier asks what comes next when the stream is gone: it says the parting words and hangs up itself,
+            # or takes the caller elsewhere, whom a hang-up of ours would cut off.
             await self._media.close()
             with suppress(TimeoutError):
-                async with asyncio.timeout(STREAM_END_SECONDS):
+                async with asyncio.timeout(HAND_OVER_SECONDS if self.handover else STREAM_END_SECONDS):
                     await self._parting_asked.wait()
                     return
         self.record(HangUpRequested(self.reason))
@@ -325,6 +359,13 @@ class Call:
         with suppress(TimeoutError):
             async with asyncio.timeout(STREAM_END_SECONDS):
                 await self._stream_over.wait()
+
+    async def _finish_words(self) -> None:
+        """Nobody is cut off in a sentence: what is being heard, the greeting most of all, is heard to its end."""
+        if self._bot_spoke.is_set() and self.reason != "shutdown":
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FINISH_SECONDS):
+                    await self._bot_quiet.wait()
 
     async def _say_parting(self) -> bool:
         """Say the parting words in the bot's own voice, where they are at hand and the line is free for them."""
@@ -353,6 +394,8 @@ class Call:
         if left:
             self.record(Trouble("writes_unfinished", "tools", "nothing", f"{left} still running"))
         self._turns.line_lost()
+
+    async def _close_tape(self) -> None:
         self.record(CallEnded(self.reason or "failed", (self._clock.now_ns() - self._begun_ns) / 1e6))
         self._closed = True
         self.tape_path = await self._tape.close({"seed": self._ids.seed.hex()})
@@ -368,8 +411,7 @@ class Call:
         self._timers.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.opt(exception=error).error("A step of the call failed")
-            self.record(Trouble("call_step", "call", "sorry_lost", type(error).__name__))
-            self.end("failed", self._flow.phrases.sorry_lost)
+            self._give_up("failed", Trouble("call_step", "call", "sorry_lost", type(error).__name__))
 
     async def _greet(self) -> None:
         clip = self._parts.greetings.clip(self._flow, self._flow.opening)
@@ -377,6 +419,9 @@ class Call:
         if clip is None:
             await self._gemini.greet(self._flow.opening)
         else:
+            # From here on the greeting is being heard: it must not be cut off, nor taken for the end of other words.
+            self._bot_spoke.set()
+            self._bot_quiet.clear()
             await play_clip(self._worker, clip.pcm, clip.text)
 
     async def _give_up_unless_answered(self) -> None:
@@ -426,8 +471,8 @@ class Call:
                     self.record(Trouble("model_quiet", "model", "nothing", f"no answer for {NUDGE_SECONDS:g} s"))
                     await self._gemini.say_to_model(_NUDGE)
                 case "give_up" if self._gemini.connected:
-                    self.record(Trouble("model_silent", "model", "sorry_lost", f"no answer for {GIVE_UP_SECONDS:g} s"))
-                    self.end("model_silent", self._flow.phrases.sorry_lost)
+                    detail = f"no answer for {GIVE_UP_SECONDS:g} s"
+                    self._give_up("model_silent", Trouble("model_silent", "model", "sorry_lost", detail))
                 case "give_up":
                     self._model_lost(ModelError("timeout", f"No session for {GIVE_UP_SECONDS:g} s."))
                 case "goodbye":

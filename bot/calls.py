@@ -8,15 +8,18 @@ from collections.abc import Coroutine
 from loguru import logger
 
 from bot.call import Call, CallParts
-from bot.carriers import Refusal
+from bot.carriers import Briefing, Dialled, NextStep, RecordedMessage, Refusal
 from bot.errors import ModelError, StreamRejected
-from bot.events import CallEnded, CallReceived, CallRefused, EndReason
+from bot.events import CallEnded, CallReceived, CallRefused, EndReason, Trouble
+from bot.handover import briefing_for, message_step
+from bot.tools import CallFacts
 
 KEEP_SECONDS = 300.0
 """A call that is over is known this long, for the carrier's last questions and late status callbacks."""
 MODEL_RETRY_SECONDS = 15.0
 """After a model could not be reached, callers hear sorry at once for this long instead of waiting in vain."""
 LEAVE_SECONDS = 10.0
+_STORE_AGAIN_SECONDS = (0.0, 1.0, 5.0, 20.0)
 
 
 class Calls:
@@ -41,6 +44,9 @@ class Calls:
         if known is not None:
             return known
         reason = self._reason_to_refuse()
+        if reason == "refused_model" and self._parts.flow.handover:
+            # There is somebody else for this caller, and the model may be back.
+            reason = None
         if reason is not None:
             return self._refuse(call_sid, from_number, to_number, reason)
         call = Call(
@@ -65,6 +71,60 @@ class Calls:
         call.claim(token)
         return call
 
+    # -- callers who are handed over; after a restart they are not known any more, and are helped all the same
+
+    def after_dial(self, call_sid: str, status: Dialled, *, bridged: bool) -> NextStep:
+        """Ringing a person, and the talk with them if there was one, is over: what now?"""
+        call, flow = self._calls.get(call_sid), self._parts.flow
+        if call and call.handover:
+            call.handover.dial_ended(status, bridged=bridged)
+            return call.handover.next_step()
+        return NextStep("", "hang_up", flow.language) if bridged else message_step(flow)
+
+    def briefing(self, call_sid: str) -> Briefing:
+        """What the person hears who picked up for this call."""
+        call = self._calls.get(call_sid)
+        return call.handover.briefing() if call and call.handover else briefing_for(self._parts.flow)
+
+    def accepted(self, call_sid: str) -> None:
+        """The person took the call."""
+        if (call := self._calls.get(call_sid)) and call.handover:
+            call.handover.accepted()
+
+    def after_message(self, message: RecordedMessage) -> NextStep:
+        """A caller has left a message, which is stored in the background, and may still be there."""
+        self._follow(self._keep_patiently(message))
+        return NextStep(self._parts.flow.phrases.goodbye, "hang_up", self._parts.flow.language)
+
+    async def keep_message(self, message: RecordedMessage) -> None:
+        """Store a message for the staff, once however often it is told. Raises what the desk raises."""
+        call = self._calls.get(message.call_sid)
+        facts = call.facts if call else CallFacts(message.call_sid, message.from_number, "")
+        try:
+            await asyncio.to_thread(
+                self._parts.desk.take_message,
+                caller_phone=facts.caller_number or "",
+                name="",
+                text=f"Voice message of {message.seconds:g} seconds: {message.url}",
+                key=f"recording {message.recording_sid}",
+            )
+        except Exception:
+            trouble = Trouble("message_not_stored", "desk", "nothing", message.recording_sid)
+            on_tape = call is not None and call.tape_path is None
+            call.record(trouble) if call and on_tape else self._parts.metrics.observe(trouble)
+            raise
+        if call and call.handover:
+            call.handover.message_recorded(message)
+
+    async def _keep_patiently(self, message: RecordedMessage) -> None:
+        for seconds in _STORE_AGAIN_SECONDS:
+            await self._parts.clock.sleep(seconds)
+            try:
+                await self.keep_message(message)
+                break
+            except Exception as error:
+                logger.error("Recording {} is not stored: {}", message.recording_sid, type(error).__name__)
+
     def reasons_not_ready(self) -> list[str]:
         """Why a call that came now would be refused; empty where it would be taken."""
         reason = self._reason_to_refuse()
@@ -83,7 +143,7 @@ class Calls:
     async def see_out(self) -> None:
         """Take no more calls, end those in progress with words, and wait until every tape is closed."""
         self._draining = True
-        for call in self.in_progress:
+        for call in self._calls.values():
             call.end("shutdown", self._parts.flow.phrases.sorry_closed_down)
         waiting = {asyncio.ensure_future(call.over()) for call in self._calls.values()}
         if waiting:
@@ -134,7 +194,7 @@ class Calls:
         await call.over()
         if call.model_failure is not None:
             self._model_failed = (self._parts.clock.now_ns(), call.model_failure)
-        elif call.reason in ("goodbye", "caller_hung_up", "transferred", "time_limit"):
+        elif call.reason in ("goodbye", "caller_hung_up", "transferred", "message_taken", "nobody_there", "time_limit"):
             self._model_failed = None
         await self._parts.clock.sleep(KEEP_SECONDS)
         self._calls.pop(call.call_sid, None)

@@ -27,7 +27,9 @@ EndReason = Literal[
     "model_silent",  # the model was there and said nothing, though it was asked again
     "caller_silent",  # the caller did not say a word for long and heard goodbye
     "time_limit",  # the longest allowed call was reached
-    "transferred",  # handed to a human
+    "transferred",  # a person took the caller over
+    "message_taken",  # the caller asked for a person, nobody was there, and the caller's message was recorded
+    "nobody_there",  # the caller asked for a person, nobody was there, and no message was left
     "shutdown",  # the server stopped before the call had ended
     "failed",  # an error of ours
     "interrupted",  # the server died during the call; the end was added when its tape was found
@@ -270,6 +272,49 @@ class ToolCancelled(CallEvent):
 
     kind = "tool_cancelled"
     call_id: str
+
+
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HandedOver(CallEvent):
+    """Our part of the call is over: a person is to be rung, or a message to be recorded where `number` is empty.
+
+    ``cause``: the caller ``asked``, or what failed. ``why`` are the model's words for whoever picks up; `number` is the
+    flow's, in E.164.
+    """
+
+    kind = "handed_over"
+    cause: str
+    why: str
+    number: str
+
+
+@dataclass(frozen=True)
+class HandoverAnswered(CallEvent):
+    """A person took the call over, ``ring_ms`` after the carrier was told to ring."""
+
+    kind = "handover_answered"
+    ring_ms: float
+
+
+@dataclass(frozen=True)
+class HandoverFailed(CallEvent):
+    """No person took the call: ``busy``, ``no-answer``, ``failed``, or ``canceled`` by a caller who hung up."""
+
+    kind = "handover_failed"
+    status: str
+
+
+@dataclass(frozen=True)
+class MessageRecorded(CallEvent):
+    """The caller spoke a message to the carrier's recorder; it lies at ``url``."""
+
+    kind = "message_recorded"
+    recording_sid: str
+    url: str
+    duration_ms: float
 
 
 # -- the model --------------------------------------------------------------------------------------------------------

@@ -12,35 +12,23 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import phonenumbers
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError, model_validator
 
 import desk.business
 from bot.errors import FlowError
+from bot.flow_business import Block, BusinessEntry, Instruction, Name, Sentence, Week, Words, wrong
 from bot.flow_checks import references
 from bot.flow_yaml import Document, Problem, nearest, problems_of, schema_of
-from bot.phrases import Phrases, default_phrases
+from bot.handover import StaffLine
+from bot.phrases import Phrases, default_handover_words, default_phrases
 from bot.steps import Step, Steps
 from bot.tools.briefing import too_long_by
 from bot.tools.registry import DEFAULT_TIMEOUT_SECONDS
-from desk.business import Period
 
 VOICES = tuple(
     "Zephyr Puck Charon Kore Fenrir Leda Orus Aoede Callirrhoe Autonoe Enceladus Iapetus Umbriel "  # noqa: SIM905
@@ -48,8 +36,6 @@ VOICES = tuple(
     "Zubenelgenubi Vindemiatrix Sadachbia Sadaltager Sulafat".split()
 )
 """Gemini's prebuilt voices (ai.google.dev, speech generation)."""
-
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class FlowProblems(FlowError):
@@ -67,189 +53,46 @@ class FlowProblems(FlowError):
         return "\n".join(str(FlowError(self.file, p.line, p.problem, p.cure)) for p in self.problems)
 
 
-def _wrong(problem: str, cure: str) -> PydanticCustomError:
-    return PydanticCustomError("flow", "{problem}", {"problem": problem, "cure": cure})
-
-
 def _voice(value: str) -> str:
     if value not in VOICES:
-        raise _wrong(f"there is no voice {value!r}.", nearest(value.capitalize(), VOICES, "Voices"))
+        raise wrong(f"there is no voice {value!r}.", nearest(value.capitalize(), VOICES, "Voices"))
     return value
 
 
 def _language(value: str) -> str:
     if not re.fullmatch(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?", value):
-        raise _wrong(f"{value!r} is not a language code.", "Use a BCP-47 code such as en-US, de-DE or es-419.")
+        raise wrong(f"{value!r} is not a language code.", "Use a BCP-47 code such as en-US, de-DE or es-419.")
     return value
 
 
-def _zone(value: str) -> str:
-    if value not in available_timezones():
-        close = nearest(value, sorted(available_timezones()), "").rstrip(":")
-        cure = close if close.startswith("Did") else "Use an IANA name such as America/Chicago or Europe/Berlin."
-        raise _wrong(f"{value!r} is not a time zone.", cure)
-    return value
-
-
-def _country(value: str) -> str:
-    if value not in phonenumbers.SUPPORTED_REGIONS:
-        raise _wrong(f"{value!r} is not a country.", "Use the two capital letters of ISO 3166, such as US, GB or DE.")
-    return value
-
-
-def _period(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})", value.strip())
-    if not match:
-        raise _wrong(f"{value!r} is not a stretch of time.", "Write it as 8:30-17:00, in 24 hours; `closed` for none.")
-    opens_h, opens_m, closes_h, closes_m = map(int, match.groups())
+def _e164(value: str) -> str:
     try:
-        midnight = (closes_h, closes_m) == (24, 0)
-        return time(opens_h, opens_m), time() if midnight else time(closes_h, closes_m)
-    except ValueError:
-        raise _wrong(f"{value!r} has a time that no clock shows.", "Use 0:00 to 24:00, as in 8:30-17:00.") from None
+        number = phonenumbers.parse(value, None)
+    except phonenumbers.NumberParseException:
+        number = None
+    if number is None or not phonenumbers.is_possible_number(number):
+        raise wrong(f"{value!r} is not a telephone number.", "Write it with + and country code, as +12075550123.")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-def _periods(value: Any) -> Any:
-    if value == "closed":
-        return ()
-    return (value,) if isinstance(value, str) else value
+class HandoverEntry(Block):
+    """Where callers go whom the assistant cannot help: to a person, and to a recorder where nobody answers."""
 
-
-_PERIOD_PATTERN = r"^\d{1,2}:\d{2}\s*[-–]\s*\d{1,2}:\d{2}$"
-_PERIOD_SCHEMA = {"type": "string", "pattern": _PERIOD_PATTERN}
-Words = Annotated[str, StringConstraints(min_length=1)]
-Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-Instruction = Annotated[str, StringConstraints(min_length=1, max_length=1200)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Minutes = Annotated[int, Field(ge=0, le=24 * 60, multiple_of=desk.business.CELL_MINUTES)]
-OpenPeriod = Annotated[Period, BeforeValidator(_period)]
-Periods = Annotated[
-    tuple[OpenPeriod, ...],
-    BeforeValidator(_periods),
-    WithJsonSchema({"anyOf": [{"const": "closed"}, _PERIOD_SCHEMA, {"type": "array", "items": _PERIOD_SCHEMA}]}),
-]
-
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, use_attribute_docstrings=True)
-
-
-class Week(_Block):
-    """Opening hours by weekday: `closed`, one stretch such as 8:00-17:00, or a list of them. Not named means closed."""
-
-    monday: Periods = ()
-    """Hours on Mondays."""
-    tuesday: Periods = ()
-    """Hours on Tuesdays."""
-    wednesday: Periods = ()
-    """Hours on Wednesdays."""
-    thursday: Periods = ()
-    """Hours on Thursdays."""
-    friday: Periods = ()
-    """Hours on Fridays."""
-    saturday: Periods = ()
-    """Hours on Saturdays."""
-    sunday: Periods = ()
-    """Hours on Sundays."""
-
-    def by_weekday(self) -> dict[int, tuple[Period, ...]]:
-        """The hours as the desk reads them."""
-        return {number: hours for number, day in enumerate(WEEKDAYS) if (hours := getattr(self, day))}
-
-
-class ServiceEntry(_Block):
-    """Something that can be booked."""
-
-    id: Name
-    """Lower-case name under which staff refer to the service; stored with appointments, so do not change it."""
-    name: Words
-    """What it is called on the phone."""
-    minutes: Annotated[int, Field(ge=5, le=24 * 60, multiple_of=desk.business.CELL_MINUTES)]
-    """How long it takes, in steps of 5 minutes."""
-    buffer_minutes: Minutes = 0
-    """Minutes kept free afterwards, in steps of 5."""
-    price: str = ""
-    """The price in words, as it should be said."""
-    description: str = ""
-    """One sentence about it, for the model."""
-    also_called: tuple[Words, ...] = ()
-    """Other words callers use for it."""
-
-
-class StaffEntry(_Block):
-    """Somebody who can be booked."""
-
-    id: Name
-    """Lower-case name stored with appointments, so do not change it."""
-    name: Words
-    """What they are called on the phone."""
-    services: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Ids of the services they give."""
+    number: Annotated[str, AfterValidator(_e164)] | None = None
+    """Number of the person to ring, with + and country code; left out, callers are asked to leave a message."""
     hours: Week | None = None
-    """When they work, within the business's hours; left out, all of them."""
+    """When somebody answers it; left out, the business's hours. Holidays of the business count in both."""
+    ring_seconds: Annotated[int, Field(ge=5, le=60)] = 20
+    """How long it rings."""
+    handing_over: Sentence
+    """What the caller hears before it rings."""
+    nobody_there: Sentence
+    """What the caller hears when nobody answers; a tone follows, and what the caller says then is recorded."""
+    briefing: Sentence
+    """What the person who picks up hears before pressing a key: {caller} is the number, {reason} why they call."""
 
 
-class HolidayEntry(_Block):
-    """A day that is not like its weekday."""
-
-    day: Annotated[date, Field(strict=False)]
-    """The day, as 2026-12-25."""
-    name: Words
-    """What it is called on the phone."""
-    hours: Periods = ()
-    """Hours on that day; left out, closed."""
-
-
-class FaqEntry(_Block):
-    """A question callers ask."""
-
-    question: Words
-    """The question, in a caller's words."""
-    answer: Words
-    """The answer, as it may be said."""
-
-
-class Booking(_Block):
-    """Rules for appointments."""
-
-    window_days: Annotated[int, Field(ge=1, le=730)] = 60
-    """How many days ahead can be booked."""
-    slot_step_minutes: Annotated[int, Field(ge=5, le=240, multiple_of=desk.business.CELL_MINUTES)] = 30
-    """Appointments start every so many minutes from opening."""
-    min_notice_minutes: Annotated[int, Field(ge=0, le=14 * 24 * 60)] = 60
-    """How long before its start an appointment can still be booked."""
-
-
-class BusinessEntry(_Block):
-    """The business behind the phone."""
-
-    name: Words
-    """The business's name, as it is said."""
-    timezone: Annotated[str, AfterValidator(_zone)]
-    """IANA name of the zone in which hours and appointments are meant."""
-    phone_country: Annotated[str, AfterValidator(_country)] = "US"
-    """Country of phone numbers that are said without a country code: two capital letters."""
-    address: Words
-    """Where it is, as it should be said."""
-    phone: str = ""
-    """The number people call, as it should be said."""
-    hours: Week
-    """When the business is open."""
-    holidays: tuple[HolidayEntry, ...] = ()
-    """Days that are not like their weekday."""
-    services: Annotated[tuple[ServiceEntry, ...], Field(min_length=1)]
-    """What can be booked."""
-    staff: Annotated[tuple[StaffEntry, ...], Field(min_length=1)]
-    """Who can be booked."""
-    faq: tuple[FaqEntry, ...] = ()
-    """Questions and answers, found by full-text search."""
-    booking: Booking = Booking()
-    """Rules for appointments."""
-
-
-class Speech(_Block):
+class Speech(Block):
     """How the model decides that the caller begins and stops to speak."""
 
     start_sensitivity: Literal["low", "high"] = "high"
@@ -262,14 +105,14 @@ class Speech(_Block):
     """Speech needed before it counts as a turn, in milliseconds; left out, the model's own default."""
 
 
-class Grounding(_Block):
+class Grounding(Block):
     """Where answers may come from besides the business."""
 
     google_search: bool = False
     """Let the model search the web with Google."""
 
 
-class ToolUse(_Block):
+class ToolUse(Block):
     """A tool of this flow: its name alone, or a block with its name and timeout."""
 
     name: Name
@@ -283,18 +126,18 @@ class ToolUse(_Block):
         return {"name": value} if isinstance(value, str) else value
 
 
-class StepEntry(_Block):
+class StepEntry(Block):
     """One stretch of the conversation."""
 
     instruction: Instruction
     """What the model is to do now."""
     allows: tuple[Name, ...] = ()
     """Tools that may run in this step, besides those of `anytime`."""
-    on: dict[str, Name] = {}
+    on: dict[str, Name] = {}  # noqa: RUF012 (pydantic copies it)
     """The next step after a tool succeeded: `tool: step`, or `tool:outcome: step` for one outcome only."""
 
 
-class Limits(_Block):
+class Limits(Block):
     """How far a call may go."""
 
     max_call_minutes: Annotated[float, Field(gt=0, le=120)] = 20
@@ -305,7 +148,7 @@ class Limits(_Block):
     """How often it is asked in a row; after one more silence the caller hears `phrases.goodbye` and the call ends."""
 
 
-class Flow(_Block):
+class Flow(Block):
     """One business line: who answers, in which voice, with which tools and steps."""
 
     id: Name
@@ -342,6 +185,8 @@ class Flow(_Block):
     """The steps of the conversation, by name."""
     limits: Limits = Limits()
     """How far a call may go."""
+    handover: HandoverEntry | None = None
+    """Where callers go whom the assistant cannot help; left out, they hear why and the call ends."""
 
     _content_hash: str = PrivateAttr("")
 
@@ -350,8 +195,11 @@ class Flow(_Block):
     def _fill_phrases(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or not isinstance(value.get("phrases", {}), Mapping):
             return value
-        defaults = default_phrases(str(value.get("language", "en-US")))
-        return {**value, "phrases": {**defaults, **value.get("phrases", {})}}
+        language = str(value.get("language", "en-US"))
+        filled = {**value, "phrases": {**default_phrases(language), **value.get("phrases", {})}}
+        if isinstance(value.get("handover"), Mapping):
+            filled["handover"] = {**default_handover_words(language), **value["handover"]}
+        return filled
 
     @property
     def content_hash(self) -> str:
@@ -368,6 +216,14 @@ class Flow(_Block):
         """The business's time zone."""
         return ZoneInfo(self.business.timezone)
 
+    @property
+    def staff_line(self) -> StaffLine | None:
+        """Whom a call can be handed over to, if the flow names anybody."""
+        entry = self.handover
+        if entry is None or entry.number is None:
+            return None
+        return StaffLine(entry.number, entry.ring_seconds, entry.hours.by_weekday() if entry.hours else None)
+
     def new_steps(self) -> Steps:
         """The steps of a new call, standing at the first one."""
         steps = [Step(name, step.instruction, step.allows, step.on) for name, step in self.steps.items()]
@@ -375,28 +231,7 @@ class Flow(_Block):
 
     def desk_business(self) -> desk.business.Business:
         """The business as the desk knows it. Raises ValueError, in words, if its parts do not fit together."""
-        entry = self.business
-        return desk.business.Business(
-            id=self.id,
-            name=entry.name,
-            timezone=entry.timezone,
-            phone_country=entry.phone_country,
-            address=entry.address,
-            phone=entry.phone,
-            hours=entry.hours.by_weekday(),
-            holidays=tuple(desk.business.Holiday(day.day, day.name, day.hours) for day in entry.holidays),
-            services=tuple(desk.business.Service(**dict(service)) for service in entry.services),
-            staff=tuple(
-                desk.business.Staff(
-                    person.id, person.name, person.services, person.hours.by_weekday() if person.hours else None
-                )
-                for person in entry.staff
-            ),
-            faq=tuple(desk.business.Faq(entry.question, entry.answer) for entry in entry.faq),
-            booking_window_days=entry.booking.window_days,
-            slot_step_minutes=entry.booking.slot_step_minutes,
-            min_notice_minutes=entry.booking.min_notice_minutes,
-        )
+        return self.business.at_desk(self.id)
 
 
 def load_flow(path: Path) -> Flow:
@@ -445,6 +280,7 @@ def flow_json_schema() -> dict[str, Any]:
     schema["required"].remove("phrases")  # the language may have defaults
     parts = schema["$defs"]
     del parts["Phrases"]["required"]
+    del parts["HandoverEntry"]["required"]
     parts["ToolUse"] = {"anyOf": [parts["ToolUse"]["properties"]["name"], parts["ToolUse"]]}
     schema["properties"]["voice"]["enum"] = list(VOICES)
     return schema

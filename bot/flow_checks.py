@@ -41,6 +41,9 @@ def _tools(document: Document) -> Iterator[Problem]:
             yield Problem(line, f"there is no tool `{name}`.", nearest(name, sorted(TOOLS), "Tools"))
         elif name in names[:position]:
             yield Problem(line, f"`{name}` is in the list twice.", "Keep one of them.")
+    if "transfer_to_human" in names and not _block(document.values.get("handover")).get("number"):
+        line = document.line(("tools", names.index("transfer_to_human")))
+        yield Problem(line, "`transfer_to_human` has nobody to ring.", "Add `handover:` with the `number` of a person.")
     yield from _named(document, ("anytime",), names, "tool")
 
 

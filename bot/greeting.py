@@ -70,7 +70,8 @@ class Greetings:
 
         Failure is logged and tried again when the words are next wanted.
         """
-        for words in (flow.opening, *(getattr(flow.phrases, name) for name in KEPT_PHRASES)):
+        handing_over = (flow.handover.handing_over,) if flow.handover and flow.handover.number else ()
+        for words in (flow.opening, *(getattr(flow.phrases, name) for name in KEPT_PHRASES), *handing_over):
             await self.prepare(flow, words)
 
     async def prepare(self, flow: Flow, words: str) -> None:

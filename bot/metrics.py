@@ -28,6 +28,9 @@ from bot.events import (
     CallEvent,
     CallReceived,
     CallRefused,
+    HandoverAnswered,
+    HandoverFailed,
+    MessageRecorded,
     ModelConnected,
     ModelFailed,
     SilenceFilled,
@@ -66,6 +69,8 @@ class Metrics:
             "phrase",
             "source",
         )
+        self.handovers = self._counter("handovers", "Calls handed over to a person, by how that went.", "outcome")
+        self.messages_recorded = self._counter("messages_recorded", "Messages left with the carrier's recorder.")
         self.carrier_messages_bad = self._counter(
             "carrier_messages_bad", "Messages of the carrier that could not be used.", "kind"
         )
@@ -108,6 +113,12 @@ class Metrics:
                     self.failures.labels(f"tool_{status}").inc()
             case SilenceFilled(phrase=phrase, source=source):
                 self.silence_filled.labels(phrase, source).inc()
+            case HandoverAnswered():
+                self.handovers.labels("answered").inc()
+            case HandoverFailed(status=status):
+                self.handovers.labels(status).inc()
+            case MessageRecorded():
+                self.messages_recorded.inc()
             case ModelConnected(setup_ms=setup_ms):
                 self.model_setup_seconds.observe(setup_ms / 1_000)
             case ModelFailed(failure=failure):

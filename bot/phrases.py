@@ -38,6 +38,11 @@ def default_phrases(language: str) -> Mapping[str, str]:
     return _DEFAULTS.get(language.split("-")[0].lower(), {})
 
 
+def default_handover_words(language: str) -> Mapping[str, str]:
+    """The words of a handover for a BCP-47 language tag; empty for a language without them."""
+    return _HANDOVER.get(language.split("-")[0].lower(), {})
+
+
 def missing_from_notice(notice: str, language: str) -> str | None:
     """What a notice fails to say, in English; None if nothing. Languages without defaults are not judged.
 
@@ -93,6 +98,35 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
         "still_there": "Êtes-vous toujours là ?",
         "one_moment": "Un instant, s'il vous plaît.",
         "goodbye": "Merci de votre appel. Au revoir.",
+    },
+}
+
+_HANDOVER: Mapping[str, Mapping[str, str]] = {
+    "en": {
+        "handing_over": "One moment, please. I am connecting you with a member of our team.",
+        "nobody_there": "I'm sorry, nobody can come to the phone right now. Please leave your name, your number and a "
+        "short message after the tone, then hang up or press any key. We will call you back.",
+        "briefing": "A caller from the assistant's line. Number: {caller}. {reason} Press any key to take the call.",
+    },
+    "de": {
+        "handing_over": "Einen Moment, bitte. Ich verbinde Sie mit jemandem aus unserem Team.",
+        "nobody_there": "Es tut mir leid, im Moment kann niemand ans Telefon kommen. Bitte hinterlassen Sie nach dem "
+        "Ton Ihren Namen, Ihre Nummer und eine kurze Nachricht, und legen Sie dann auf. Wir rufen Sie zurück.",
+        "briefing": "Ein Anruf von der Leitung des Assistenten. Nummer: {caller}. {reason} Drücken Sie eine Taste, um "
+        "ihn anzunehmen.",
+    },
+    "es": {
+        "handing_over": "Un momento, por favor. Le paso con una persona de nuestro equipo.",
+        "nobody_there": "Lo siento, nadie puede atenderle en este momento. Por favor, deje su nombre, su número y un "
+        "mensaje breve después del tono y luego cuelgue. Le devolveremos la llamada.",
+        "briefing": "Una llamada de la línea del asistente. Número: {caller}. {reason} Pulse una tecla para aceptarla.",
+    },
+    "fr": {
+        "handing_over": "Un instant, s'il vous plaît. Je vous passe une personne de notre équipe.",
+        "nobody_there": "Désolé, personne ne peut vous répondre pour le moment. Merci de laisser votre nom, votre "
+        "numéro et un court message après le bip, puis de raccrocher. Nous vous rappellerons.",
+        "briefing": "Un appel de la ligne de l'assistant. Numéro : {caller}. {reason} Appuyez sur une touche pour "
+        "le prendre.",
     },
 }
 

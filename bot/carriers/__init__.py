@@ -15,6 +15,9 @@ from starlette.websockets import WebSocket
 from bot.carriers.media_stream import MediaStream, Started, StreamEvent
 from bot.events import EndReason
 
+Dialled = Literal["completed", "answered", "busy", "no-answer", "failed", "canceled"]
+"""What became of a call to a person (Twilio: DialCallStatus)."""
+
 
 @dataclass(frozen=True)
 class OpenStream:
@@ -40,12 +43,48 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Ring:
+    """Ring a person for `seconds` and connect the caller; the person sees `caller_id` (E.164; empty: the caller's)."""
+
+    number: str
+    seconds: int
+    caller_id: str
+
+
+@dataclass(frozen=True)
+class TakeMessage:
+    """Record what the caller says, then say `afterwards` and hang up."""
+
+    afterwards: str
+
+
+@dataclass(frozen=True)
 class NextStep:
-    """What happens to a caller whose media stream is over: words (or none), then the end or another stream."""
+    """What happens to a caller whose media stream is over: words (or none), then what follows."""
 
     say: str
-    then: Literal["hang_up", "reconnect"]
+    then: Literal["hang_up", "reconnect"] | Ring | TakeMessage
     language: str
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """What a person who picks up hears before the caller is put through; any key within `seconds` takes the call."""
+
+    say: str
+    language: str
+    seconds: int
+
+
+@dataclass(frozen=True)
+class RecordedMessage:
+    """A message that a caller left with the carrier's recorder. `from_number` is empty where it was not told."""
+
+    call_sid: str
+    from_number: str
+    recording_sid: str
+    url: str
+    seconds: float
 
 
 class Call(Protocol):
@@ -77,6 +116,21 @@ class Calls(Protocol):
 
     def get(self, call_sid: str) -> Call | None:
         """The call, while it is known here."""
+
+    def after_dial(self, call_sid: str, status: Dialled, *, bridged: bool) -> NextStep:
+        """Ringing a person, and the talk with them if there was one, is over: what now? Also for an unknown call."""
+
+    def briefing(self, call_sid: str) -> Briefing:
+        """What the person hears who picked up for this call."""
+
+    def accepted(self, call_sid: str) -> None:
+        """The person took the call."""
+
+    def after_message(self, message: RecordedMessage) -> NextStep:
+        """A caller has left a message and may still be there."""
+
+    async def keep_message(self, message: RecordedMessage) -> None:
+        """Store a message, once however often it is told. Raises what the desk raises: then it is to be told again."""
 
     def claim_stream(self, call_sid: str, token: str) -> Call:
         """Spend a token for a media stream.

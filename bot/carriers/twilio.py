@@ -31,13 +31,17 @@ from twilio.request_validator import (
     get_signature_algorithm,
 )
 from twilio.rest import Client
-from twilio.twiml.voice_response import Connect, Stream, VoiceResponse
+from twilio.twiml.voice_response import Connect, Dial, Gather, Stream, VoiceResponse
 
+from bot.carriers import Briefing, Ring
 from bot.errors import CarrierUnreachable, ConfigurationError, SignatureRejected
+from bot.handover import RECORD_SECONDS
 from bot.ports import Clock
 from bot.settings import Settings
 
 MAX_BODY = 64 * 1024
+_QUIET_SECONDS = 5
+"""So much silence ends a recorded message."""
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 Form = dict[str, str]
@@ -184,6 +188,63 @@ def hang_up_twiml(say: str = "", language: str = "") -> str:
     response = VoiceResponse()
     if say:
         response.say(say, language=language)
+    response.hangup()
+    return str(response)
+
+
+def ring_twiml(base_url: str, ring: Ring, *, say: str = "", language: str = "") -> str:
+    """TwiML that rings a person and connects the caller to them; then Twilio asks ``after-dial``.
+
+    Whoever picks up is first briefed by ``briefing``, and only a key connects them: an answering machine presses none.
+    """
+    response = VoiceResponse()
+    if say:
+        response.say(say, language=language)
+    dial = Dial(
+        action=f"{base_url}/twilio/after-dial",
+        timeout=ring.seconds,
+        answer_on_bridge=True,
+        caller_id=ring.caller_id or None,
+    )
+    dial.number(ring.number, url=f"{base_url}/twilio/briefing")
+    response.append(dial)
+    return str(response)
+
+
+def briefing_twiml(base_url: str, briefing: Briefing) -> str:
+    """TwiML for the person who picked up: who calls and why; a key takes the call, no key is like no answer."""
+    response = VoiceResponse()
+    gather = Gather(action=f"{base_url}/twilio/accept", num_digits=1, timeout=briefing.seconds)
+    gather.say(briefing.say, language=briefing.language)
+    response.append(gather)
+    response.hangup()
+    return str(response)
+
+
+def accept_twiml() -> str:
+    """TwiML for the person who pressed a key: nothing more, so the caller is put through."""
+    return str(VoiceResponse())
+
+
+def record_twiml(base_url: str, say: str, goodbye: str, language: str) -> str:
+    """TwiML that says something, records what the caller says after a tone, and asks ``after-message``.
+
+    The recording is told of twice, so that a message is stored even if one of the two requests is lost; ``recording``
+    is asked for again where it fails (Twilio documentation, "Webhooks: connection overrides"). Silence leads on to the
+    goodbye.
+    """
+    response = VoiceResponse()
+    if say:
+        response.say(say, language=language)
+    response.record(
+        action=f"{base_url}/twilio/after-message",
+        max_length=RECORD_SECONDS,
+        timeout=_QUIET_SECONDS,
+        play_beep=True,
+        recording_status_callback=f"{base_url}/twilio/recording#rc=5&rp=all",
+        recording_status_callback_event="completed",
+    )
+    response.say(goodbye, language=language)
     response.hangup()
     return str(response)
 

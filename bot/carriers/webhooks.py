@@ -10,15 +10,25 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import get_args
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from loguru import logger
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
-from bot.carriers import Call, Calls, NextStep, OpenStream, Refusal
+from bot.carriers import Calls, Dialled, NextStep, OpenStream, RecordedMessage, Refusal, Ring, TakeMessage
 from bot.carriers.media_stream import MediaStream, StreamEvent
-from bot.carriers.twilio import Form, SignatureCheck, connect_twiml, hang_up_twiml
+from bot.carriers.twilio import (
+    Form,
+    SignatureCheck,
+    accept_twiml,
+    briefing_twiml,
+    connect_twiml,
+    hang_up_twiml,
+    record_twiml,
+    ring_twiml,
+)
 from bot.errors import CarrierError, SignatureRejected, StreamRejected
 from bot.metrics import Metrics
 from bot.ports import Clock
@@ -28,7 +38,9 @@ START_SECONDS = 5.0
 """A media socket that has not said ``start`` by then is closed."""
 _MESSAGES_BEFORE_START = 50
 _CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
+_RECORDING_SID = re.compile(r"RE[0-9a-fA-F]{32}")
 _ERROR_CODE = re.compile(r"[1-9][0-9]{4}")
+_SECONDS = re.compile(r"[0-9]{1,5}")
 _SEQUENCE = re.compile(r"[0-9]{1,9}")
 
 
@@ -54,6 +66,11 @@ def twilio_router(
     router = APIRouter(prefix="/twilio", include_in_schema=False)
     router.add_api_route("/voice", routes.spoken(routes.voice), methods=["POST"])
     router.add_api_route("/after-stream", routes.spoken(routes.after_stream), methods=["POST"])
+    router.add_api_route("/after-dial", routes.spoken(routes.after_dial), methods=["POST"])
+    router.add_api_route("/briefing", routes.spoken(routes.briefing), methods=["POST"])
+    router.add_api_route("/accept", routes.spoken(routes.accept), methods=["POST"])
+    router.add_api_route("/after-message", routes.spoken(routes.after_message), methods=["POST"])
+    router.add_api_route("/recording", routes.silent(routes.recording), methods=["POST"])
     router.add_api_route("/fallback", routes.spoken(routes.fallback), methods=["POST"])
     router.add_api_route("/status", routes.silent(routes.status), methods=["POST"])
     router.add_api_route("/stream-status", routes.silent(routes.stream_status), methods=["POST"])
@@ -106,15 +123,16 @@ class _Routes:
 
         return route
 
-    def silent(self, take: Callable[[Form], None]) -> Handler:
-        """A route that only takes note."""
+    def silent(self, take: Callable[[Form], Awaitable[None] | None]) -> Handler:
+        """A route that only takes note; what it has to wait for is waited for before the answer."""
 
         async def route(request: Request) -> Response:
             form = await self._signed(request)
             if form is None:
                 return Response("Forbidden", 403, media_type="text/plain")
             try:
-                take(form)
+                if work := take(form):
+                    await work
             except Exception:
                 logger.exception("{} failed", request.url.path)
                 self._failed("webhook_failed")
@@ -137,15 +155,45 @@ class _Routes:
 
     def after_stream(self, form: Form, base_url: str) -> str:
         """A media stream is over and the caller is still there."""
-        call = self._calls.get(_call_sid(form))
-        return self._next(call, base_url)
+        return self._after_stream(_call_sid(form), base_url)
+
+    def after_dial(self, form: Form, base_url: str) -> str:
+        """Nobody was reached for the caller, or the talk with them is over."""
+        status, bridged = form.get("DialCallStatus", ""), form.get("DialBridged", "true") == "true"
+        known: Dialled = status if status in get_args(Dialled) else "failed"  # type: ignore[assignment]
+        bridged = bridged and known in ("completed", "answered")
+        return self._twiml(self._calls.after_dial(_call_sid(form), known, bridged=bridged), base_url)
+
+    def briefing(self, form: Form, base_url: str) -> str:
+        """A person has picked up, on a call of their own whose parent is the caller's."""
+        return briefing_twiml(base_url, self._calls.briefing(form.get("ParentCallSid", "")))
+
+    def accept(self, form: Form, base_url: str) -> str:
+        """The person has pressed a key."""
+        self._calls.accepted(form.get("ParentCallSid", ""))
+        return accept_twiml()
+
+    def after_message(self, form: Form, base_url: str) -> str:
+        """A caller has spoken to the recorder."""
+        return self._twiml(self._calls.after_message(_message(form)), base_url)
+
+    def recording(self, form: Form) -> Awaitable[None] | None:
+        """A message lies ready."""
+        done = form.get("RecordingStatus", "completed") == "completed"
+        return self._calls.keep_message(_message(form)) if done else None
 
     def fallback(self, form: Form, base_url: str) -> str:
-        """Twilio could not use our answer. If the call lives, the caller gets a stream to it all the same."""
+        """Twilio could not use our answer. If the call lives, the caller gets what comes next all the same."""
         code = form.get("ErrorCode", "")
         self._failed(f"twilio_{code}" if _ERROR_CODE.fullmatch(code) else "twilio_fallback")
         logger.error("Twilio fell back with error {} for {}", code[:5], form.get("CallSid", "")[:34])
-        return self._next(self._calls.get(_call_sid(form)), base_url)
+        match form.get("ErrorUrl", "").rpartition("/")[2]:
+            case "after-dial":
+                # Nobody is to be rung again: that answer may fail again.
+                return self._twiml(self._calls.after_dial(_call_sid(form), "failed", bridged=False), base_url)
+            case "after-message":
+                return hang_up_twiml()
+        return self._after_stream(_call_sid(form), base_url)
 
     def status(self, form: Form) -> None:
         """The call's status changed."""
@@ -160,11 +208,21 @@ class _Routes:
             self._failed("stream_error")
             logger.error("Twilio reports for the stream of {}: {}", _call_sid(form), form.get("StreamError", "")[:200])
 
-    def _next(self, call: Call | None, base_url: str) -> str:
+    def _after_stream(self, call_sid: str, base_url: str) -> str:
+        call = self._calls.get(call_sid)
         step = call.after_stream() if call else self._sorry
         if call and step.then == "reconnect":
             return connect_twiml(base_url, call.stream_token, say=step.say, language=step.language)
-        return hang_up_twiml(step.say, step.language)
+        return self._twiml(step, base_url)
+
+    def _twiml(self, step: NextStep, base_url: str) -> str:
+        match step.then:
+            case Ring() as ring:
+                return ring_twiml(base_url, ring, say=step.say, language=step.language)
+            case TakeMessage(afterwards=goodbye):
+                return record_twiml(base_url, step.say, goodbye, step.language)
+            case _:
+                return hang_up_twiml(step.say, step.language)
 
     # -- the media socket
 
@@ -242,6 +300,19 @@ def _call_sid(form: Form) -> str:
     if not _CALL_SID.fullmatch(call_sid):
         raise CarrierError("The signed request names no call.")
     return call_sid
+
+
+def _message(form: Form) -> RecordedMessage:
+    seconds, sid = form.get("RecordingDuration", ""), form.get("RecordingSid", "")
+    if not _RECORDING_SID.fullmatch(sid):
+        raise CarrierError("The signed request names no recording.")
+    return RecordedMessage(
+        call_sid=_call_sid(form),
+        from_number=form.get("From", ""),
+        recording_sid=sid,
+        url=form.get("RecordingUrl", "")[:500],
+        seconds=float(seconds) if _SECONDS.fullmatch(seconds) else 0.0,
+    )
 
 
 async def _close(websocket: WebSocket, code: int) -> None:

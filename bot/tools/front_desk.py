@@ -1,8 +1,8 @@
-"""Tools of the front desk: answer from the business's own answers, take a message, end the call."""
+"""Tools of the front desk: answer from the business's own answers, take a message, fetch a person, end the call."""
 
 from __future__ import annotations
 
-from bot.errors import NotUnderstood
+from bot.errors import NotOpen, NotUnderstood
 from bot.tools.arguments import NameSaid, PhoneSaid, Text, say_phone
 from bot.tools.registry import Answer, Work, tool
 from desk.business import Faq
@@ -41,6 +41,20 @@ async def take_message(
         raise NotUnderstood("The caller's number is withheld.", "Ask for a number to call back and pass it as phone.")
     await work.at_desk(work.desk.take_message, caller_phone=number, name=name, text=text, urgent=urgent, key=work.key)
     return Answer(f"The message is passed on; the staff will call back on {say_phone(number)}.", {"urgent": urgent})
+
+
+@tool()
+async def transfer_to_human(work: Work, reason: Text) -> Answer:
+    """Put the caller through to a member of staff. When the caller asks for a person, or you cannot help at all.
+
+    Args:
+        reason: Who calls and what they want, in one sentence, for the person who picks up.
+    """
+    line = work.staff_line
+    if line is None or not line.is_staffed(work.business, work.here.now, work.call.to_number):
+        raise NotOpen("Nobody can come to the phone right now.", "Say so and offer to take a message.")
+    hint = "Say nothing more: the caller is told, and hears it ring."
+    return Answer("The caller is being put through.", {"hint": hint}, hand_over=reason)
 
 
 @tool()

@@ -18,13 +18,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
+import phonenumbers
 from pydantic import TypeAdapter, ValidationError
 
 from bot.errors import DeskRefusal, NotUnderstood
 from desk.business import Business
 from desk.desk import Customer, Desk
 
+if typing.TYPE_CHECKING:
+    from bot.handover import StaffLine
+
 DEFAULT_TIMEOUT_SECONDS = 8.0
+
+_KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
+_WITHHELD = frozenset(
+    "+" + word.translate(_KEYPAD) for word in ("ANONYMOUS", "RESTRICTED", "BLOCKED", "UNKNOWN", "UNAVAILABLE")
+)
+"""What arrives for a withheld number where only digits can: +266696687 spells ANONYMOUS on a keypad."""
 
 Result = TypeVar("Result")
 
@@ -36,6 +46,18 @@ class CallFacts:
     call_sid: str
     from_number: str
     to_number: str
+
+    @property
+    def caller_number(self) -> str | None:
+        """The caller's number in E.164; None where it is withheld or is no number but a SIP name."""
+        if self.from_number in _WITHHELD:
+            return None
+        try:
+            parsed = phonenumbers.parse(self.from_number, None)
+        except phonenumbers.NumberParseException:
+            return None
+        possible = phonenumbers.is_possible_number(parsed)
+        return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164) if possible else None
 
 
 @dataclass(frozen=True)
@@ -65,13 +87,18 @@ class CallMemory:
 
 @dataclass(frozen=True)
 class Work:
-    """What a tool works with. `key` is the idempotency key for its writes: the same for the same wish in one call."""
+    """What a tool works with.
+
+    `key` is the idempotency key for its writes: the same for the same wish in one call. `staff_line`: whom the call can
+    be handed over to, if the flow names anybody.
+    """
 
     desk: Desk
     call: CallFacts
     here: Here
     memory: CallMemory
     key: str
+    staff_line: StaffLine | None = None
 
     @property
     def business(self) -> Business:
@@ -85,12 +112,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a tool found or did. `say` are words the model may speak, `data` what it may need besides."""
+    """What a tool found or did. `say` are words the model may speak, `data` what it may need besides.
+
+    With `hang_up` the call ends after the model's last words; with `hand_over` a person takes it, and hears these.
+    """
 
     say: str
     data: Mapping[str, Any] = field(default_factory=dict)
     outcome: str = "ok"
     hang_up: bool = False
+    hand_over: str = ""
 
 
 @dataclass(frozen=True)

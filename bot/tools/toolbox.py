@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, Literal
 
-import phonenumbers
 from loguru import logger
 
 from bot.errors import DeskRefusal
@@ -35,11 +34,6 @@ Status = Literal["ok", "refused", "invalid", "unknown", "timeout", "error", "rep
 Reply = tuple[Status, dict[str, Any]]
 
 _FINISH_SECONDS = 10.0
-_KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
-_WITHHELD = frozenset(
-    "+" + word.translate(_KEYPAD) for word in ("ANONYMOUS", "RESTRICTED", "BLOCKED", "UNKNOWN", "UNAVAILABLE")
-)
-"""What arrives for a withheld number where only digits can: +266696687 spells ANONYMOUS on a keypad."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ class ToolBox:
         self._business = flow.desk_business()
         self._tools = {use.name: TOOLS[use.name] for use in flow.tools}
         self._timeouts = {use.name: use.timeout_seconds for use in flow.tools}
-        self._caller_number = _known_number(call.from_number)
+        self._caller_number = call.caller_number
         self._memory = CallMemory()
         self._jobs: dict[str, _Job] = {}  # by call id
         self._wishes: dict[str, _Job] = {}  # writes that run or went well, by what was wished
@@ -100,6 +94,7 @@ class ToolBox:
         self.steps: Steps = flow.new_steps()
         self.declarations: list[ToolDeclaration] = [tool.declaration(self._business) for tool in self._tools.values()]
         self.wants_hang_up = False
+        self.wants_person = ""
         record(StepEntered(self.steps.current.name))
 
     def system_instruction(self) -> str:
@@ -190,7 +185,7 @@ class ToolBox:
     ) -> _Job:
         seed = f"{self._call.call_sid}\0{wish}\0{self._times.get(wish, 0)}"
         key = hashlib.sha256(seed.encode()).hexdigest()[:40]
-        work = Work(self._desk, self._call, here, self._memory, key)
+        work = Work(self._desk, self._call, here, self._memory, key, self._flow.staff_line)
         task = asyncio.create_task(self._perform(tool, work, values), name=f"tool {tool.name}")
         job = _Job(call_id, tool, wish, raw, task, started)
         if call_id:
@@ -223,6 +218,7 @@ class ToolBox:
         if tool.writes:
             self._done_words.append(answer.say)
         self.wants_hang_up = self.wants_hang_up or answer.hang_up
+        self.wants_person = self.wants_person or answer.hand_over
         return result
 
     async def _repeat(self, call_id: str, job: _Job) -> Reply | None:
@@ -318,18 +314,6 @@ class ToolBox:
 
     def _milliseconds_since(self, started_ns: int) -> float:
         return (self._clock.now_ns() - started_ns) / 1e6
-
-
-def _known_number(number: str) -> str | None:
-    """The number in E.164; None where the carrier withholds it or sends a word or a SIP name instead."""
-    if number in _WITHHELD:
-        return None
-    try:
-        parsed = phonenumbers.parse(number, None)
-    except phonenumbers.NumberParseException:
-        return None
-    possible = phonenumbers.is_possible_number(parsed)
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164) if possible else None
 
 
 def _wish(name: str, values: dict[str, Any]) -> str:

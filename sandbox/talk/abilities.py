@@ -20,6 +20,7 @@ _VERBS = {
     "update": word_set("update correct fix edit modify"),
     "list": word_set("list show check track status"),
     "find": word_set("find search availability lookup get look"),
+    "transfer": word_set("transfer connect escalate handoff"),
     "message": word_set("message callback voicemail"),
     "note": word_set("note remark"),
     "save": word_set("save add"),
@@ -32,10 +33,11 @@ _PHRASES = {
     r"\b(what|which|any|my) appointments\b|\b(when is|when's) my\b|\bdo i have\b|\bwhen am i\b": "list",
     r"\b(call (me )?back|ring me back|tell (them|him|her|the)|i will be late|i'll be late|running late)\b": "message",
     r"\b(speak|talk) (to|with) (an?|some\w*|the|one)\b": "message",
+    r"\b(speak|talk) (to|with) (an? (real |actual )?(person|human)|some(one|body))\b": "transfer",
     r"\b(free (time|slot)s?|available|availability|openings|an opening|anything free)\b": "find",
 }
 _PRONOUN_AFTER = r"\b(make|change|move|book|cancel) (it|that|this|sure)\b"
-_TELLING = word_set("create cancel move message")
+_TELLING = word_set("create cancel move message transfer")
 _NOT_NOUNS = word_set("for by of the a an id new to from with")
 _AVAILABILITY = word_set("free available availability slot slots opening openings")
 _PEOPLE = word_set("customer caller client patient contact guest member person profile account user")

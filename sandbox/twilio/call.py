@@ -122,6 +122,11 @@ class LiveCall:
         if self._interruption and not self._interruption.done():
             self._interruption.set_result(outcome)
 
+    @property
+    def is_hanging_up(self) -> bool:
+        """Whether the call is about to end, from whichever side."""
+        return self.line.hung_up.is_set() or isinstance(self._waiting, End)
+
     # Running
 
     async def run(self) -> CallRecord:
@@ -355,11 +360,16 @@ class LiveCall:
         return recording
 
     def change_recording(self, sid: str, status: str, *, pause_behavior: str = "silence") -> Recording:
-        """Pause, resume or stop one; `Twilio.CURRENT` is the latest. Raises KeyError, ValueError."""
+        """Pause, resume or stop one; `Twilio.CURRENT` is the latest. Raises KeyError, ValueError.
+
+        `absent` stops one that holds nothing but silence.
+        """
         sid = next(reversed(self.recordings), sid) if sid == "Twilio.CURRENT" else sid
         recording = self.recordings[sid]
-        recording.change(status, self.line.now_ms, pause_behavior=pause_behavior)
-        if status == "stopped":
+        recording.change("stopped" if status == "absent" else status, self.line.now_ms, pause_behavior=pause_behavior)
+        if status == "absent":
+            recording.spans.clear()
+        if status in ("stopped", "absent"):
             self._finish_recording(recording)
         return recording
 

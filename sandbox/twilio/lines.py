@@ -111,6 +111,8 @@ def _start_recording(call: LiveCall, given: Mapping[str, Any]) -> Json:
 
 
 def _change_recording(call: LiveCall, given: Mapping[str, Any]) -> Json:
+    if given["status"] == "absent":
+        raise ValueError("a recording cannot be set to 'absent'")
     return call.change_recording(given["sid"], given["status"], pause_behavior=given["pause_behavior"]).resource()
 
 

@@ -14,6 +14,7 @@ from sandbox.twilio.line import Input
 from sandbox.twilio.media import MediaStream
 from sandbox.twilio.outcome import End, Fetch, Next, Outcome, after
 from sandbox.twilio.record import StreamRecord, new_sid
+from sandbox.twilio.recording import Recording
 from sandbox.twilio.stream import StreamFailed, StreamSocket
 from sandbox.twilio.twiml import TwimlError, Verb
 
@@ -254,17 +255,30 @@ async def _record(call: LiveCall, verb: Verb) -> Outcome:
         events=tuple(verb.get("recordingStatusCallbackEvent", "completed").split()),
     )
     began = len(call.line.said)
-    key = await call.phone.pace.within(verb.number("maxLength", 3600), _until_quiet(call, verb, began))
-    call.change_recording(recording.sid, "stopped")
-    if not sound.segments(bytes(call.line.said[began:])):
+    try:
+        key = await call.phone.pace.within(verb.number("maxLength", 3600), _until_quiet(call, verb, began))
+    except asyncio.CancelledError:
+        spoken = bool(sound.segments(bytes(call.line.said[began:])))
+        call.change_recording(recording.sid, "stopped" if spoken else "absent")
+        if call.is_hanging_up and spoken:
+            # The action is asked all the same; nobody is there for its answer.
+            fields = call.webhook_fields() | _recorded(recording, "hangup") | {"CallStatus": "completed"}
+            call.notify_later(verb.get("action") or call.url, fields, verb.get("method", "POST"))
+        raise
+    spoken = bool(sound.segments(bytes(call.line.said[began:])))
+    call.change_recording(recording.sid, "stopped" if spoken else "absent")
+    if not spoken:
         return Next()  # Twilio: nothing recorded, the next verb follows
-    fields = {
+    return Fetch(verb.get("action") or call.url, _recorded(recording, key or ""), verb.get("method", "POST"))
+
+
+def _recorded(recording: Recording, digits: str) -> dict[str, str]:
+    return {
         "RecordingUrl": recording.callback_fields()["RecordingUrl"],
         "RecordingSid": recording.sid,
         "RecordingDuration": str(round(recording.milliseconds / 1000)),
-        "Digits": key or "",
+        "Digits": digits,
     }
-    return Fetch(verb.get("action") or call.url, fields, verb.get("method", "POST"))
 
 
 async def _until_quiet(call: LiveCall, verb: Verb, began: int) -> str:

@@ -170,6 +170,21 @@ SLIPS = [
         "Did you mean `find_slots`?",
     ),
     ("  - end_call\n", "  - end_call\n  - end_call\n", "nothing", "in the list twice", "Keep one"),
+    (
+        "  number: +12075550123",
+        "  number: 207 555 0123",
+        "number: 207",
+        "`handover.number`: '207 555 0123' is not a telephone number",
+        "as +12075550123",
+    ),
+    (
+        "  number: +12075550123\n",
+        "",
+        "- transfer_to_human",
+        "`transfer_to_human` has nobody to ring",
+        "Add `handover:`",
+    ),
+    ("ring_seconds: 20", "ring_seconds: 2", "ring_seconds: 2", "`handover.ring_seconds` should be greater", "How long"),
     ("anytime: [answer_question, ", "anytime: [", "- answer_question", "no step allows `answer_question`", "Add it to"),
     (
         "services: [cleaning, whitening]",
@@ -396,7 +411,7 @@ def test_schema_knows_the_voices() -> None:
 def test_command_line(edited: Edited, capsys: pytest.CaptureFixture[str]) -> None:
     fine, wrong = FLOWS / "dental.yaml", edited(("voice: Aoede", "voice: Bob"))
     assert main(["check", str(fine)]) == 0
-    assert "4 steps, 12 tools" in capsys.readouterr().out
+    assert "4 steps, 13 tools" in capsys.readouterr().out
     assert main(["check", str(fine), str(wrong)]) == 1
     assert f"{wrong}:5: `voice`: there is no voice 'Bob'." in capsys.readouterr().err
     assert main(["schema"]) == 0

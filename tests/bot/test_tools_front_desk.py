@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+
+from bot.tools import CallFacts, ToolBox
 
 Line = Any
 OpenLine = Callable[..., Line]
@@ -103,3 +106,38 @@ async def test_briefing_stays_short_through_a_long_call(open_line: OpenLine) -> 
     for number in range(12):
         await line.run("add_note", text=f"Remark {number}: " + "the boiler is in the attic " * 20)
     assert len(line.box.system_instruction()) < 6000
+
+
+WHY = "Ada Lovelace has a question about her bill."
+
+
+async def test_a_person_is_fetched_while_somebody_is_there(open_line: OpenLine) -> None:
+    line = open_line()
+    answer = await line.run("transfer_to_human", reason=WHY)
+    assert "Say nothing more" in answer["hint"]
+    assert line.box.wants_person == WHY
+    assert not line.box.wants_hang_up
+
+
+@pytest.mark.parametrize(
+    ("moment", "flow"),
+    [
+        ("2026-11-23T17:00-05:00", "dental"),  # closing time
+        ("2026-11-22T10:00-05:00", "dental"),  # a Sunday
+        ("2026-11-26T10:00-05:00", "dental"),  # Thanksgiving
+        ("2026-11-28T10:00+00:00", "home_repair"),  # a Saturday: the business is open, its office is not
+        ("2026-12-24T14:00+00:00", "home_repair"),  # Christmas Eve, when the business closes at noon
+    ],
+)
+async def test_nobody_is_fetched_out_of_hours(open_line: OpenLine, moment: str, flow: str) -> None:
+    line = open_line(flow, at=datetime.fromisoformat(moment))
+    answer = await line.run("transfer_to_human", reason=WHY)
+    assert answer["error"] == "Nobody can come to the phone right now."
+    assert "take a message" in answer["hint"]
+    assert line.box.wants_person == ""
+
+
+async def test_our_own_number_is_not_rung(open_line: OpenLine) -> None:
+    line = open_line()
+    line.box = ToolBox(line.flow, line.desk, line.clock, CallFacts("CA1", "+12075550199", "+12075550123"), print)
+    assert "error" in await line.run("transfer_to_human", reason=WHY)

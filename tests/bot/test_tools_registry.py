@@ -28,6 +28,7 @@ NAMES = {
     "add_note",
     "answer_question",
     "take_message",
+    "transfer_to_human",
     "end_call",
 }
 
@@ -72,7 +73,14 @@ def test_declaration_shows_the_business_and_what_is_required() -> None:
 
 def test_writes_are_told_from_reads() -> None:
     reads = {name for name, entry in TOOLS.items() if not entry.writes}
-    assert reads == {"find_slots", "list_appointments", "find_customer", "answer_question", "end_call"}
+    assert reads == {
+        "find_slots",
+        "list_appointments",
+        "find_customer",
+        "answer_question",
+        "transfer_to_human",
+        "end_call",
+    }
 
 
 def test_undone_tools_exist_and_write() -> None:

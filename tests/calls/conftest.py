@@ -25,8 +25,9 @@ from bot import silence
 from bot.app import create_app, find_flow
 from bot.call import Call
 from bot.events import CallEvent
-from bot.flow import load_flow
+from bot.flow import Flow, HandoverEntry, Week, load_flow
 from bot.greeting import Greetings
+from bot.phrases import default_handover_words
 from bot.settings import Settings
 from bot.tape import TapeReader
 from desk.desk import migrate
@@ -136,6 +137,21 @@ def speech(ms: int = 600) -> bytes:
     return audioop.lin2ulaw((8000 * np.sin(2 * np.pi * 300 * samples / 8000)).astype("<i2").tobytes(), 2)
 
 
+STAFF_NUMBER = "+12075550123"
+ALWAYS = Week.model_validate(dict.fromkeys(Week.model_fields, "0:00-24:00"))
+
+
+def handing_over(flow: Flow, hours: Week | None) -> Flow:
+    """The flow with somebody who takes callers over in these hours, holiday or not; None: with nobody."""
+    if hours is None:
+        tools = tuple(use for use in flow.tools if use.name != "transfer_to_human")
+        return flow.model_copy(update={"handover": None, "tools": tools})
+    entry = HandoverEntry(number=STAFF_NUMBER, hours=hours, **default_handover_words(flow.language))
+    entry = entry.model_copy(update={"ring_seconds": 1})
+    business = flow.business.model_copy(update={"holidays": ()})
+    return flow.model_copy(update={"handover": entry, "business": business})
+
+
 OpenSite = Callable[..., contextlib.AbstractAsyncContextManager[Site]]
 
 
@@ -171,7 +187,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
-    """``async with open_site(mind, ...)``: `mind` is a `ListedMind` for one call, or a factory for several."""
+    """``async with open_site(mind, ...)``: `mind` is a `ListedMind` for one call, or a factory for several.
+
+    `staffed` are the hours of the person whom calls are handed over to; None: there is nobody and no recorder.
+    """
 
     @contextlib.asynccontextmanager
     async def site(
@@ -179,6 +198,7 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
         *,
         gemini: dict[str, Any] | None = None,
         warm: bool = True,
+        staffed: Week | None = None,
         **changes: Any,
     ) -> AsyncIterator[Site]:
         shutil.copy(empty_database, tmp_path / "switchboard.db")
@@ -207,6 +227,7 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
                 **({"gemini_models": (MODEL,)} | changes),
             )
             app = create_app(settings)
+            app.state.parts.flow = handing_over(app.state.parts.flow, staffed)
             events: list[tuple[str, CallEvent]] = []
             app.state.parts.listeners.append(lambda sid, event, _: events.append((sid, event)))
             async with serving(app) as url:

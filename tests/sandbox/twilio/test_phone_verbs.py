@@ -293,8 +293,22 @@ class TestTheRest:
         assert after(server)["Digits"] == "#"
 
     async def test_an_empty_message_goes_on(self, phone: Phone, server: Any) -> None:
-        record = await call(phone, server, '<Record action="/after" timeout="1"/><Say>Nothing</Say>')
+        twiml = (
+            '<Record action="/after" timeout="1" recordingStatusCallback="/rec"'
+            ' recordingStatusCallbackEvent="completed absent"/><Say>Nothing</Say>'
+        )
+        record = await call(phone, server, twiml)
         assert record.interpreter.executed == ["Record", "Say"]
+        assert [got.form["RecordingStatus"] for got in server.at("/rec")] == ["absent"]
+
+    async def test_a_caller_who_hangs_up_has_left_a_message(self, phone: Phone, server: Any) -> None:
+        turns = [Turn(pause_ms=800), Turn(say="Call me", at_once=True), Turn(hang_up=True, at_once=True)]
+        twiml = '<Record action="/after" timeout="30" recordingStatusCallback="/rec"/>'
+        record = await call(phone, server, twiml, *turns)
+        fields = after(server)
+        assert record.ended_by == "caller hung up"
+        assert (fields["Digits"], fields["CallStatus"]) == ("hangup", "completed")
+        assert server.at("/rec")[0].form["RecordingSid"] == fields["RecordingSid"]
 
     async def test_recording_runs_beside_the_call(self, phone: Phone, server: Any) -> None:
         server.pages["/rec"] = "<Response/>"
