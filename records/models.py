@@ -87,7 +87,7 @@ class DetailRow(Base):
 
 
 class TurnRow(Base):
-    """A turn. ``words`` are ``[text, start_ms, end_ms]``."""
+    """A turn. ``rest`` has its words as ``[text, start_ms, end_ms]``."""
 
     __tablename__ = "records_turns"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -98,6 +98,7 @@ class TurnRow(Base):
     start_ms: Mapped[float]
     end_ms: Mapped[float]
     text: Mapped[str]
+    unheard: Mapped[str]
     rest: Mapped[dict[str, Any]]
 
 
@@ -184,24 +185,6 @@ class RecordingRow(Base):
     content_type: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     stored_at: Mapped[datetime]
-
-
-class DeliveryRow(Base):
-    """A webhook to one of the operator's systems and how far it has come. ``body`` is caller data."""
-
-    __tablename__ = "records_webhook_deliveries"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    call_id: Mapped[str] = mapped_column(index=True)
-    event: Mapped[str]
-    target: Mapped[str]
-    body: Mapped[str]
-    state: Mapped[str]
-    attempts: Mapped[int]
-    status: Mapped[int | None]
-    error: Mapped[str]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class AuditRow(Base):

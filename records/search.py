@@ -118,7 +118,7 @@ def _matching(session: Session, wanted: Sequence[Term]) -> Select[Any]:
 def _filtered(statement: Select[Any], filter: CallFilter, after: str, size: int) -> Select[Any]:
     statement = statement.where(*_conditions(filter))
     if after:
-        statement = statement.where(CallRow.id < _cursor(after))
+        statement = statement.where(CallRow.id < cursor(after))
     return statement.order_by(CallRow.id.desc()).limit(size + 1)
 
 
@@ -152,7 +152,8 @@ def _conditions(filter: CallFilter) -> list[ColumnElement[bool]]:
     return found
 
 
-def _cursor(after: str) -> int:
+def cursor(after: str) -> int:
+    """The id that a page begins below. Raises ValueError for what is no `Page.next`."""
     if not after.isdecimal():
         raise ValueError("a page goes on after the `next` of the page before")
     return int(after)
@@ -201,7 +202,7 @@ def expired(row: Any) -> tuple[str, ...]:
 def _with_excerpts(
     session: Session, wanted: Sequence[Term], found: Sequence[Any], calls: Sequence[ListedCall]
 ) -> tuple[Hit, ...]:
-    columns = TurnRow.call, TurnRow.number, TurnRow.speaker, TurnRow.start_ms, TurnRow.text
+    columns = TurnRow.call, TurnRow.number, TurnRow.speaker, TurnRow.start_ms, TurnRow.text, TurnRow.unheard
     ids = [row.id for row in found]
     turns: dict[int, list[Any]] = {}
     for turn in session.execute(select(*columns).where(TurnRow.call.in_(ids)).order_by(TurnRow.call, TurnRow.number)):
@@ -213,9 +214,11 @@ def _hit(call: ListedCall, wanted: Sequence[Term], turns: Sequence[Any]) -> Hit:
     best: tuple[int, Excerpt] = (0, Excerpt("", ()))
     where: Any = None
     for turn in turns:
-        found = excerpt(turn.text, wanted)
+        found = excerpt(f"{turn.text} {turn.unheard.lstrip()}".rstrip(), wanted)
         if found[0] > best[0]:
             best, where = found, turn
+            if found[0] == len(wanted):
+                break
     if where is None:
         return Hit(call, None, "", 0.0, best[1])
     return Hit(call, where.number, where.speaker, where.start_ms, best[1])

@@ -59,7 +59,7 @@ class Excerpt:
 
 def fold(text: str) -> str:
     """`text` as it is indexed."""
-    return " ".join(found.word for found in _words(text[:_LONGEST_TEXT]))
+    return " ".join(plain for word in _WORD.findall(text[:_LONGEST_TEXT]) if (plain := _plain(word)[:_LONGEST_WORD]))
 
 
 def terms(text: str) -> tuple[Term, ...]:
@@ -100,9 +100,15 @@ def excerpt(text: str, query: Sequence[Term]) -> tuple[int, Excerpt]:
 
 def _words(text: str) -> Iterator[_Found]:
     for match in _WORD.finditer(text):
-        letters = unicodedata.normalize("NFKD", match[0].casefold())
-        if word := "".join(letter for letter in letters if letter.isalnum())[:_LONGEST_WORD]:
+        if word := _plain(match[0])[:_LONGEST_WORD]:
             yield _Found(word, match.start(), match.end())
+
+
+def _plain(word: str) -> str:
+    if word.isascii():
+        return word.lower()
+    letters = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(letter for letter in letters if letter.isalnum())
 
 
 def _space_before(text: str, place: int) -> int:

@@ -1,4 +1,4 @@
-"""Calls with their turns, functions, flags, changes, scores and recordings; search; deliveries, audit log."""
+"""Calls with their turns, functions, flags, changes, scores and recordings; search; audit log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ depends_on = None
 
 TABLES = (
     *("search", "turns", "tool_calls", "flags", "changes", "scores", "recordings", "details", "calls"),
-    *("webhook_deliveries", "audit_log", "erased"),
+    *("audit_log", "erased"),
 )
 
 # The FTS5 table keeps only its index; the triggers hold it in step with records_search.
@@ -63,7 +63,7 @@ def upgrade() -> None:
     table(
         "turns",
         *(call("turns"), count("number"), text("speaker"), number("start_ms"), number("end_ms"), text("text")),
-        *(json("rest"), numbered("turns")),
+        *(text("unheard"), json("rest"), numbered("turns")),
         sqlite_with_rowid=False,
     )
     table("search", call("search", primary_key=True), sa.Column("words", Words, nullable=False))
@@ -97,13 +97,6 @@ def upgrade() -> None:
         *(sa.Column("size", sa.BigInteger(), nullable=False), moment("stored_at")),
         sa.PrimaryKeyConstraint("call", "key", name=op.f("pk_records_recordings")),
     )
-    table(
-        "webhook_deliveries",
-        *(text("id", primary_key=True), text("call_id"), text("event"), text("target"), text("body"), text("state")),
-        *(count("attempts"), count("status", nullable=True), text("error"), moment("created_at"), moment("updated_at")),
-    )
-    index("webhook_deliveries", "call_id")
-    index("webhook_deliveries", "updated_at")
     table("audit_log", identity(), moment("at"), text("who"), text("what"), text("call_id"), json("detail"))
     index("audit_log", "at")
     index("audit_log", "call_id")
