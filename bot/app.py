@@ -24,6 +24,7 @@ from bot.metrics import LoopHoldMonitor, Metrics
 from bot.ports import Clock, Ids, SystemClock
 from bot.settings import Settings
 from bot.tape import TapeDeck, TapeTrouble
+from bot.worker import Worker
 from desk.desk import Desk, migrate
 
 VERSION = "0.1.0"
@@ -51,8 +52,8 @@ def create_app(
 ) -> FastAPI:
     """Put a server together from its settings; nothing is opened before it starts.
 
-    `settings` must name a key and an account (bot/stand_ins.py fills them in where nothing is configured). The parts
-    and the calls are ``app.state.parts`` and ``app.state.calls``.
+    `settings` must name a key and an account (bot/stand_ins.py fills them in where nothing is configured). The parts,
+    the calls and the worker (which whoever serves the app starts) are ``app.state.parts``, ``.calls`` and ``.worker``.
 
     Raises `bot.errors.ConfigurationError` and `bot.errors.FlowError` for what can be seen to be wrong beforehand.
     """
@@ -79,10 +80,11 @@ def create_app(
     app = FastAPI(title="Switchboard", version=VERSION, lifespan=lambda _: _lifespan(parts, calls))
     app.state.parts = parts
     app.state.calls = calls
+    app.state.worker = worker = Worker(metrics, clock)
     sorry = NextStep(flow.phrases.sorry_unreachable, "hang_up", flow.language)
     shared_key = settings.twilio_shared_key.get_secret_value() if settings.twilio_shared_key else None
     app.include_router(twilio_router(calls, settings, metrics, clock, sorry=sorry, shared_key=shared_key))
-    _add_operations(app, parts, calls)
+    _add_operations(app, parts, calls, worker)
     return app
 
 
@@ -114,7 +116,7 @@ def _tape_trouble(metrics: Metrics, trouble: TapeTrouble) -> None:
     logger.error("Tape of call {}: {} {}", trouble.call_sid, trouble.kind, trouble.detail)
 
 
-def _add_operations(app: FastAPI, parts: CallParts, calls: Calls) -> None:
+def _add_operations(app: FastAPI, parts: CallParts, calls: Calls, worker: Worker) -> None:
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """The process is alive and its event loop turns."""
@@ -122,13 +124,14 @@ def _add_operations(app: FastAPI, parts: CallParts, calls: Calls) -> None:
 
     @app.get("/readyz", tags=["operations"])
     async def readyz() -> JSONResponse:
-        """Whether calls can be taken: 200, or 503 with the reasons."""
+        """Whether calls can be taken: 200, or 503 with the reasons; and how the worker does, without which they can."""
         reasons = calls.reasons_not_ready()
         try:
             await asyncio.wait_for(asyncio.to_thread(parts.desk.ping), 2)
         except Exception as error:
             reasons.append(f"database: {type(error).__name__}")
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+        answer = {"ready": not reasons, "reasons": reasons, "worker": worker.state}
+        return JSONResponse(answer, status_code=503 if reasons else 200)
 
     @app.get("/metrics", tags=["operations"])
     async def metrics() -> Response:

@@ -75,6 +75,16 @@ class Metrics:
             "carrier_messages_bad", "Messages of the carrier that could not be used.", "kind"
         )
         self.tape_lost_records = self._counter("tape_lost_records", "Tape records lost because the disk was too slow.")
+        self.worker_up = Gauge(
+            "switchboard_worker_up",
+            "Whether the worker that makes records of finished calls runs.",
+            registry=self.registry,
+        )
+        self.worker_restarts = self._counter("worker_restarts", "Times the worker ended by itself.")
+        self.jobs = Gauge(
+            "switchboard_jobs", "Finished calls whose records are not all made, by status.", ["status"],
+            registry=self.registry,
+        )  # fmt: skip
         self.call_seconds = self._histogram("call_seconds", "Length of a call.", _DURATION)
         self.webhook_seconds = self._histogram("webhook_seconds", "Answering a webhook of the carrier.", _WEBHOOK)
         self.model_setup_seconds = self._histogram("model_setup_seconds", "Opening a model session.", _SETUP)

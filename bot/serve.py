@@ -27,6 +27,7 @@ from bot.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from bot.calls import Calls
+    from bot.worker import Worker
     from desk.business import Business
 
 DRAIN_SECONDS = 270
@@ -117,6 +118,9 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
         await _until_started(server, serving)
         _settle_memory()
         logger.info("Serving on {}", address)
+        worker: Worker = app.state.worker
+        stack.push_async_callback(worker.stop)
+        worker.start()
         if sample_call and stand_in and not serving.done():
             await _place_sample_call(app, console, card, serving)
         await serving

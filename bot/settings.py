@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -39,6 +41,9 @@ class Settings(BaseSettings):
         ("gemini-3.1-flash-live-preview", "gemini-3.8-live"),
         description="Live models, comma separated; the first that exists answers.",
     )
+    gemini_text_model: str = Field(
+        "gemini-flash-latest", description="Model that summarises finished calls, where a key is set."
+    )
     gemini_base_url: str | None = Field(
         None, description="Another Gemini endpoint: https://…, or http://… on this machine (plain ws://)."
     )
@@ -69,6 +74,12 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, repr=False, description="Redis, when several processes serve one number.")
     flow: str = Field("dental", description="The flow that answers: a file in flows/, with or without .yaml.")
     max_calls: int = Field(20, ge=1, le=1000, description="Calls at once; further callers hear a busy sentence.")
+    webhook_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), repr=False, description="Addresses, comma separated, that are told of finished and of flagged calls."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Key that signs what they are told: whsec_ and base64, or any text."
+    )
     console_password: SecretStr | None = Field(None, description="Password of the console's first operator.")
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe message shown."
@@ -84,6 +95,33 @@ class Settings(BaseSettings):
         if not names:
             raise ValueError("names no model")
         return names
+
+    @field_validator("webhook_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return tuple(url.strip() for url in value.split(",") if url.strip()) if isinstance(value, str) else value
+
+    @field_validator("webhook_urls")
+    @classmethod
+    def _safe_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parts = urlsplit(url)
+            if not parts.hostname or parts.scheme not in ("http", "https") or parts.fragment:
+                raise ValueError("holds something that is not an address such as https://crm.example.com/calls")
+            if parts.scheme == "http" and not is_loopback(parts.hostname):
+                raise ValueError("may use http:// only for this machine; elsewhere it must be https://")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _good_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        secret = value.get_secret_value() if value else ""
+        if secret.startswith("whsec_"):
+            try:
+                base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+            except binascii.Error:
+                raise ValueError("begins with whsec_, but what follows is not base64") from None
+        return value
 
     @field_validator("gemini_base_url", "twilio_api_base_url", "public_url")
     @classmethod
@@ -107,6 +145,8 @@ class Settings(BaseSettings):
         if bool(self.twilio_account_sid) != bool(self.twilio_auth_token):
             missing = "twilio_auth_token" if self.twilio_account_sid else "twilio_account_sid"
             raise ValueError(f"{missing.upper()} is missing: the account SID and the auth token go together")
+        if self.webhook_urls and not self.webhook_secret:
+            raise ValueError("WEBHOOK_SECRET is missing: what WEBHOOK_URLS are told must be signed")
         return self
 
     @property
@@ -152,6 +192,8 @@ class Settings(BaseSettings):
             original = getattr(self, name)
             if isinstance(original, SecretStr):
                 values[name] = "set"
+            elif name == "webhook_urls":
+                values[name] = len(self.webhook_urls)
             elif isinstance(value, str) and "@" in value and "://" in value:
                 values[name] = value.split("://")[0] + "://…@" + value.rsplit("@", 1)[1]
         return values
@@ -161,6 +203,8 @@ _CURES = {
     "gemini_models": "Give Live model ids such as gemini-3.8-live, separated by commas.",
     "gemini_base_url": "Give an https:// address, or http:// on 127.0.0.1.",
     "twilio_api_base_url": "Leave it out to use Twilio itself.",
+    "webhook_urls": "Give https:// addresses, separated by commas.",
+    "webhook_secret": "Give whsec_ and 24 to 64 bytes in base64, or any long text.",
     "public_url": "Give the https:// address that Twilio calls, without a path that is not served here.",
     "port": "Give a port between 0 and 65535.",
     "max_calls": "Give a number between 1 and 1000.",
@@ -181,7 +225,7 @@ def load_settings(**overrides: object) -> Settings:
         problem = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
             variable, _, rest = problem.partition(" ")
-            raise ConfigurationError(variable, rest, "Set both, or neither to use the stand-in.") from error
+            raise ConfigurationError(variable, rest, "Set both, or neither.") from error
         name = str(first["loc"][0]).lower()
         cure = _CURES.get(name, "See .env.example.")
         raise ConfigurationError(name.upper(), problem.rstrip(".") + ".", cure) from error

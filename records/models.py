@@ -187,6 +187,75 @@ class RecordingRow(Base):
     stored_at: Mapped[datetime]
 
 
+class TapeRow(Base):
+    """A finished tape and the id that its call was given."""
+
+    __tablename__ = "records_tapes"
+
+    call_id: Mapped[str] = mapped_column(primary_key=True)
+    call_sid: Mapped[str]
+    sha256: Mapped[str] = mapped_column(unique=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    found_at: Mapped[datetime]
+
+
+class JobRow(Base):
+    """One step of a call's job. ``next_try_at`` is set where the step failed and is tried again by itself."""
+
+    __tablename__ = "records_jobs"
+
+    call_id: Mapped[str] = mapped_column(ForeignKey("records_tapes.call_id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[str] = mapped_column(primary_key=True)
+    place: Mapped[int]
+    status: Mapped[str] = mapped_column(index=True)
+    tries: Mapped[int]
+    note: Mapped[str]
+    next_try_at: Mapped[datetime | None]
+    changed_at: Mapped[datetime]
+
+
+class WorkerRow(Base):
+    """A worker process, and its last heartbeat on its own clock."""
+
+    __tablename__ = "records_workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    heard_at: Mapped[datetime]
+
+
+class DeliveryRow(Base):
+    """A webhook to one of the operator's systems and how far it has come.
+
+    ``target`` is its address without what may be secret in it, ``target_key`` stands for the whole address.
+    """
+
+    __tablename__ = "records_deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(index=True)
+    event: Mapped[str]
+    target: Mapped[str]
+    target_key: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    tries: Mapped[int]
+    next_try_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class AttemptRow(Base):
+    """One attempt to deliver. ``status`` is None where the receiver gave none."""
+
+    __tablename__ = "records_attempts"
+
+    delivery: Mapped[str] = mapped_column(ForeignKey("records_deliveries.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    status: Mapped[int | None]
+    duration_ms: Mapped[float]
+    error: Mapped[str]
+    body_sha256: Mapped[str]
+
+
 class AuditRow(Base):
     """Who did what, when. ``call_id`` is empty where no call is meant, and a digest once the call was erased."""
 

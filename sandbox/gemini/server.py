@@ -40,6 +40,7 @@ from sandbox.gemini.faults import FaultError, FaultPlan, Faults
 from sandbox.gemini.outbox import End, Hear, Send, Speak
 from sandbox.gemini.profiles import PROFILES, Profile
 from sandbox.gemini.session import Detector, Parts, Session
+from sandbox.gemini.text import TEXT_PATH, TextRefused, TextRequest, answer, read_request, response
 from sandbox.gemini.wire import INTERNAL, OUTPUT_RATE, Close, Json, Reject, encode, refuse
 from sandbox.mind import Mind
 
@@ -105,7 +106,8 @@ class GeminiStandIn:
     `speed` > 1 runs everything (thinking, delivery, playback, ageing) that much faster than the real service. `faults`
     may be changed while sessions are up. `api_keys` None accepts any key. `sessions` holds a record of every
     connection (the last 1000); `record=False` leaves
-    audio and frames out of them, for a long-running server.
+    audio and frames out of them, for a long-running server. `text_requests` are those to generateContent;
+    `text_answers` are given to the next ones in turn: an object, or an HTTP status to fail with.
     """
 
     def __init__(
@@ -129,6 +131,8 @@ class GeminiStandIn:
         if speed <= 0:
             raise ValueError(f"speed must be above 0, not {speed}.")
         self.faults = faults if isinstance(faults, FaultPlan) else FaultPlan(faults or Faults())
+        self.text_requests: deque[TextRequest] = deque(maxlen=_SESSIONS_KEPT)
+        self.text_answers: deque[Json | int] = deque()
         self.sessions: deque[SessionRecord] = deque(maxlen=_SESSIONS_KEPT)
         self.speed = speed
         self.port = port
@@ -161,6 +165,7 @@ class GeminiStandIn:
         app = Starlette(
             routes=[
                 Route("/v1alpha/auth_tokens", self._mint, methods=["POST"]),
+                Route(TEXT_PATH, self._generate, methods=["POST"]),
                 WebSocketRoute("/{path:path}", self._connect),
             ]
         )
@@ -212,6 +217,33 @@ class GeminiStandIn:
         except Reject as reject:
             return _http_error(400, reject.close.reason)
         return JSONResponse({"name": name})
+
+    async def _generate(self, request: Request) -> Response:
+        """`models.generateContent`."""
+        if not self._gate.knows(key_in(request.headers, request.query_params)):
+            return _http_error(400, UNKNOWN.reason)
+        model = request.path_params["model"]
+        try:
+            asked = read_request(model, orjson.loads(await request.body() or b"null"))
+        except orjson.JSONDecodeError:
+            return _http_error(400, "Invalid JSON payload received.")
+        except Reject as reject:
+            return _http_error(400, reject.close.reason)
+        except TextRefused as refused:
+            return _http_error(refused.status, str(refused), refused.code)
+        if self._record:
+            self.text_requests.append(asked)
+        said = self.text_answers.popleft() if self.text_answers else None
+        if isinstance(said, int):
+            return _http_error(said, "The stand-in was told to fail.")
+        text = said if said is not None else await asyncio.to_thread(answer, asked, self._write_down)
+        words = text if isinstance(text, str) else orjson.dumps(text).decode()
+        return JSONResponse(response(model, words, asked.text))
+
+    def _write_down(self, pcm16k: bytes) -> str:
+        from sandbox.ear import Grammar
+
+        return self._ear.hear(pcm16k, Grammar.from_tools([]))
 
     async def _connect(self, socket: WebSocket) -> None:
         match = _PATH.match(socket.scope["path"])
@@ -435,8 +467,8 @@ def _transport(socket: WebSocket) -> asyncio.Transport:
     return transport
 
 
-def _http_error(status: int, message: str) -> Response:
-    body = {"error": {"code": status, "message": message, "status": HTTPStatus(status).name}}
+def _http_error(status: int, message: str, code: str = "") -> Response:
+    body = {"error": {"code": status, "message": message, "status": code or HTTPStatus(status).name}}
     return JSONResponse(body, status_code=status)
 
 

@@ -93,7 +93,7 @@ def test_the_example_file_shows_the_defaults() -> None:
     defaults = {
         name.upper(): ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
         for name, field in Settings.model_fields.items()
-        if field.default is not None
+        if field.default not in (None, ())
     }
     written = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert {name: value.removeprefix("./") for name, value in written.items() if value} == defaults

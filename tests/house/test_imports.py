@@ -21,6 +21,7 @@ MAY_IMPORT = {
         "bot.tape",
         "bot.settings",
         "bot.errors",
+        "bot.logs",
         "bot.ports",
         "bot.audio",
     },

@@ -1,0 +1,116 @@
+"""``python -m records COMMAND``: the records of finished calls, from the command line.
+
+Exit status 2 and one line on stderr: the command could not do its work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bot.errors import SwitchboardError
+from bot.logs import configure_logging
+from bot.ports import Ids, SystemClock
+from bot.settings import Settings, load_settings
+from desk.database import open_database
+from records.job_log import JobLog
+from records.store import migrate
+
+Run = Callable[[argparse.Namespace, Settings], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m records", description="The records of finished calls.")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Run, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(run=run)
+        return added
+
+    work_command = command("work", work, "make the records of finished calls, until a signal; the server starts this")
+    work_command.add_argument("--with-parent", action="store_true", help="end when the process that started this does")
+    jobs_command = command("jobs", jobs, "how the jobs of finished calls stand")
+    jobs_command.add_argument("--call", metavar="CALL", help="all steps of this call, finished ones too")
+    retry_command = command("retry", retry, "try again now what failed for a call")
+    retry_command.add_argument("call", metavar="CALL")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        settings = load_settings()
+        run: Run = arguments.run
+        status = run(arguments, settings)
+        sys.stdout.flush()
+    except SwitchboardError as error:
+        print(f"records: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def work(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Work until SIGTERM, or until the parent is gone; SIGINT is the parent's to answer."""
+    from records.worker import NICENESS, Life, Stopped, hold_folder
+
+    configure_logging(settings.log_level, settings.log_format)
+    life = Life(with_parent=arguments.with_parent)
+    signal.signal(signal.SIGTERM, life.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.with_parent else life.stop)
+    os.nice(NICENESS)
+    name = Ids().hex(16)
+    try:
+        before = hold_folder(settings.data_dir, name, life)
+    except Stopped:
+        return 0
+    from records.worker import open_worker  # what it needs takes a second and 70 MB: not while another one works
+
+    open_worker(settings, SystemClock(), name, life).run(before=before)
+    sys.stdout.flush()
+    os._exit(0)  # a step that still runs is finished by the next worker; Python would wait for its thread
+
+
+def _log(settings: Settings) -> JobLog:
+    migrate(settings.database)
+    return JobLog(open_database(settings.database), SystemClock())
+
+
+def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Show the steps that are not done."""
+    log = _log(settings)
+    found = log.jobs(call_id=arguments.call, done=arguments.call is not None)
+    if not found:
+        print(f"No job of call {arguments.call}." if arguments.call else "Nothing is left to do.")
+        return 0
+    table = Table("call", "step", "status", "tries", "since", "next try", "note", box=None)
+    for job in found:
+        times = [moment.isoformat(timespec="seconds") if moment else "" for moment in (job.changed_at, job.next_try_at)]
+        table.add_row(job.call_id, job.step, job.status, str(job.tries or ""), *times, job.note)
+    Console(highlight=False, soft_wrap=True).print(table)
+    return 0
+
+
+def retry(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Ask the worker to try again."""
+    steps = _log(settings).retry(arguments.call)
+    if not steps:
+        print(f"records: nothing has failed for call {arguments.call}", file=sys.stderr)
+        return 2
+    print(f"The worker tries again: {', '.join(steps)}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

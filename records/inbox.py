@@ -1,0 +1,155 @@
+"""The folder ``DATA_DIR/tapes``: tapes of calls in progress, and finished ones whose records are not made yet.
+
+A finished tape there is work. It is given its call's id, archived in the recordings' store, and removed when its
+records are committed and the archived copy was read back whole (`Inbox.clear`). What died with a server is recovered
+first. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from loguru import logger
+
+from bot.errors import SwitchboardError, TapeError
+from bot.ports import Clock
+from bot.tape import TapeReader, recover_tape
+from records.recordings import Recordings
+
+TAPE_TYPE = "application/vnd.mcap"
+_CHUNK_BYTES = 1024 * 1024
+
+
+class WrongCopy(SwitchboardError):
+    """The archived copy of a tape is not the tape."""
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A finished tape: where it lies, the carrier's id of its call, and what identifies it."""
+
+    path: Path
+    call_sid: str
+    sha256: str
+    bytes: int
+
+
+def tape_key(call_id: str) -> str:
+    """Where a call's tape lies in the recordings' store."""
+    return f"{call_id}/tape.mcap"
+
+
+class Inbox:
+    """The tapes of one ``DATA_DIR``. The worker holds its lock (`records.worker`), so it alone works here."""
+
+    def __init__(self, data_dir: Path, clock: Clock) -> None:
+        self.folder = data_dir / "tapes"
+        self._clock = clock
+        self._unreadable: set[Path] = set()
+
+    def recover(self) -> list[Path]:
+        """Finish the tapes of dead processes; gives those that were finished now."""
+        found = []
+        for part in sorted(self.folder.glob("*/*.mcap.part")):
+            try:
+                tape = recover_tape(part, self._clock)
+            except (TapeError, OSError) as error:
+                self._tell(part, error)
+                continue
+            if tape:
+                logger.warning("The tape of call {} was left by a dead server and is finished now", tape.stem)
+                found.append(tape)
+        return found
+
+    def finished(self) -> Iterator[Path]:
+        """The finished tapes, oldest day first."""
+        yield from sorted(self.folder.glob("*/*.mcap"))
+
+    def open(self, path: Path) -> Tape | None:
+        """What identifies a finished tape; None (told once) where it is none."""
+        try:
+            call_sid = TapeReader(path).meta.get("call")
+            if not isinstance(call_sid, str):
+                raise TapeError(f"{path}: names no call")
+            return Tape(path, call_sid, file_sha256(path), path.stat().st_size)
+        except (TapeError, OSError) as error:
+            self._tell(path, error)
+            return None
+
+    def find(self, call_id: str) -> Path | None:
+        """The tape of a call, finished or not."""
+        for name in (f"{call_id}.mcap", f"{call_id}.mcap.part"):
+            if found := next(self.folder.glob(f"*/{name}"), None):
+                return found
+        return None
+
+    def rename(self, tape: Tape, call_id: str) -> Tape:
+        """Give the file the call's id, which is another than the file's name where the carrier sent a call twice."""
+        path = tape.path.with_name(f"{call_id}.mcap")
+        if path != tape.path:
+            if not (path.exists() and path.samefile(tape.path)):
+                os.link(tape.path, path)  # unlike a rename, refuses where another tape lies
+            tape.path.unlink()
+        return Tape(path, tape.call_sid, tape.sha256, tape.bytes)
+
+    def remove(self, path: Path) -> None:
+        """Take a tape out; its day's folder too, where it was the last one."""
+        path.unlink(missing_ok=True)
+        try:
+            path.parent.rmdir()
+        except OSError:
+            return
+
+    def _tell(self, path: Path, error: Exception) -> None:
+        if path not in self._unreadable:
+            self._unreadable.add(path)
+            logger.error("The tape {} cannot be worked through: {}", path.name, type(error).__name__)
+
+
+def archive(tape: Tape, call_id: str, recordings: Recordings) -> None:
+    """Keep a tape in the recordings' store and read it back whole. Raises `WrongCopy`, `RecordingsError`."""
+    key = tape_key(call_id)
+    if not (recordings.exists(key) and archived_sha256(key, recordings) == tape.sha256):
+        recordings.put(tape.path, key, TAPE_TYPE)
+        if archived_sha256(key, recordings) != tape.sha256:
+            raise WrongCopy(f"The copy of tape {call_id} in the recordings' store is not the tape.")
+
+
+def archived_sha256(key: str, recordings: Recordings) -> str:
+    """The SHA-256 of an object in the recordings' store, read whole."""
+    digest = hashlib.sha256()
+    for chunk in recordings.open_range(key).chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def tape_of(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterator[Path]:
+    """The tape of a call as a file: from the inbox, or fetched from the recordings' store for as long as needed.
+
+    Raises `bot.errors.TapeError` where neither has it.
+    """
+    if path := inbox.find(call_id):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="switchboard-tape-") as folder:
+        path = Path(folder) / f"{call_id}.mcap"
+        try:
+            with path.open("wb") as file:
+                for chunk in recordings.open_range(tape_key(call_id)).chunks:
+                    file.write(chunk)
+        except (FileNotFoundError, ValueError):
+            raise TapeError(f"There is no tape of call {call_id}, neither in {inbox.folder} nor archived.") from None
+        yield path

@@ -1,0 +1,127 @@
+"""What is done with a finished call, step by step; `python -m records rebuild` does the same again.
+
+Each step takes a call's id, may be repeated, blocks, and raises where it could not do its part (`records.jobs` tries it
+again). They read the tape and the record as they stand, and hand nothing on but through the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from bot.errors import ModelError
+from bot.ports import Clock
+from bot.settings import Settings
+from bot.tape import TapeReader
+from desk.database import Database, open_database
+from records.derive import derive, load_prices
+from records.inbox import Inbox, tape_of
+from records.job_log import JobLog
+from records.record import CallRecord
+from records.recordings import Recordings
+from records.store import Store
+from records.text_model import Ear, TextModel, open_text_model
+
+BY_RULES = "rules"
+"""`Outcome.summarised_by` of a summary that no text model made."""
+
+PLAN = ("derive", "summarise", "webhooks")
+"""The steps of a new call's job after its archive, in order."""
+
+Step = Callable[[str], str]
+"""Does its part for a call's id: idempotent, blocking. Gives a note where it could do so only in part, else an empty
+text; raises where it could not."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the records are made with, put together from the settings by `open_parts`."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    store: Store
+    recordings: Recordings
+    inbox: Inbox
+    log: JobLog
+    text_model: TextModel | None
+
+
+def open_parts(settings: Settings, clock: Clock) -> Parts:
+    """Put the parts together. Raises `bot.errors.ConfigurationError`."""
+    database = open_database(settings.database)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        database=database,
+        store=Store(settings.database, clock),
+        recordings=Recordings(settings.recordings, settings.s3),
+        inbox=Inbox(settings.data_dir, clock),
+        log=JobLog(database, clock),
+        text_model=open_text_model(settings),
+    )
+
+
+class CallSteps:
+    """The steps of a call's job."""
+
+    def __init__(self, parts: Parts, announce: Callable[[CallRecord], None]) -> None:
+        """`announce` starts the delivery of a call's webhooks."""
+        self._parts = parts
+        self._announce = announce
+        self._prices = load_prices()
+
+    def all(self) -> Mapping[str, Step]:
+        """Each step by its name in the plan (`PLAN`)."""
+        return {
+            "derive": self.derive,
+            "summarise": self.summarise,
+            "webhooks": self.webhooks,
+        }
+
+    def derive(self, call_id: str) -> str:
+        """Make the record of the call's tape and keep it; a text model's summary of it, which was paid for, stays."""
+        before = self._parts.store.call(call_id)
+        ear = Ear(self._parts.text_model, before) if self._parts.text_model else None
+        with self._tape(call_id) as path:
+            record = derive(TapeReader(path), prices=self._prices, recogniser=ear).record
+        if before is not None and before.outcome.summarised_by != BY_RULES:
+            record = with_summary(record, before.outcome.summary, before.outcome.fields, before.outcome.summarised_by)
+        if not self._parts.store.save(record):
+            self._parts.recordings.delete_all(call_id)
+            return "The call was erased."
+        return ear.trouble if ear else ""
+
+    def summarise(self, call_id: str) -> str:
+        """Have the text model summarise the call, once; where it fails the rules' summary stays, and the note tells."""
+        record, model = self._parts.store.call(call_id), self._parts.text_model
+        if model is None or record is None or record.outcome.summarised_by != BY_RULES or not record.turns:
+            return ""
+        try:
+            summary = model.summarise(record)
+        except ModelError as error:
+            logger.warning("The summary of call {} is by rules: the text model failed ({})", call_id, error.kind)
+            return f"The summary is by rules: {error}"
+        self._parts.store.save(with_summary(record, summary.text, summary.fields, summary.by))
+        return ""
+
+    def webhooks(self, call_id: str) -> str:
+        """Tell the operator's systems; each delivery goes on by itself."""
+        record = self._parts.store.call(call_id)
+        if record:
+            self._announce(record)
+        return ""
+
+    def _tape(self, call_id: str) -> AbstractContextManager[Path]:
+        return tape_of(call_id, self._parts.inbox, self._parts.recordings)
+
+
+def with_summary(record: CallRecord, summary: str, fields: Mapping[str, Any], by: str) -> CallRecord:
+    """A record with a text model's summary and fields; fields that the model does not have stay the rules'."""
+    outcome = replace(record.outcome, summary=summary, fields={**record.outcome.fields, **fields}, summarised_by=by)
+    return replace(record, outcome=outcome)
