@@ -1,6 +1,7 @@
 """From a tape to everything that is known of a call: pure functions, without clock, network or database.
 
-`derive` reads a tape and gives its `CallRecord`; `records.derive.recording.write_recording` gives the stereo recording.
+`derive` reads a tape and gives its `CallRecord`; `write_recording` writes the stereo recording from the timeline that
+comes with it.
 The same tape gives the same record, however often. Change `DERIVE_VERSION` with whatever changes what a tape gives, so
 that records made before can be told and made again.
 """
@@ -19,12 +20,22 @@ from bot.tape import TapeReader
 from records.derive import commitments
 from records.derive.cost import Prices, load_prices, price_call
 from records.derive.outcome import conclude, key_presses, tool_uses
+from records.derive.recording import Recording, caller_audio, write_recording
 from records.derive.timeline import Timeline, read
-from records.derive.transcript import SpokenTurn, transcribe
+from records.derive.transcript import SpokenTurn, fill, gaps, transcribe
 from records.derive.waterfall import figures_of, waterfalls_of
 from records.record import CallRecord, Flag
 
-__all__ = ["DERIVE_VERSION", "Derived", "Prices", "Recogniser", "derive", "load_prices"]
+__all__ = [
+    "DERIVE_VERSION",
+    "Derived",
+    "Prices",
+    "Recogniser",
+    "Recording",
+    "derive",
+    "load_prices",
+    "write_recording",
+]
 
 DERIVE_VERSION = 1
 
@@ -54,7 +65,11 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
     flow = timeline.meta.get("flow")
     flow = flow if isinstance(flow, dict) else {}
     language = _language(flow)
-    spoken = transcribe(timeline, language, None)
+    spoken = transcribe(timeline, language)
+    if recogniser and (missing := gaps(spoken)):
+        heard = caller_audio(tape, timeline, [(start, end) for _, start, end in missing])
+        for (gap, _, _), pcm16k in zip(missing, heard, strict=True):
+            fill(gap, recogniser.hear(pcm16k, language))
     tools, keys = tool_uses(timeline), key_presses(timeline)
     cost, unknown = price_call(timeline, spoken, prices)
     waterfalls = waterfalls_of(timeline, spoken)

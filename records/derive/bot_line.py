@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +25,6 @@ from records.derive.clock import LineClock
 _AUDIBLE = 250
 """Samples of the bot's clean voice louder than this (-42 dBov) can be heard."""
 _LOUD = np.abs(np.frombuffer(ulaw_to_pcm(bytes(range(256))), "<i2").astype(np.int32)) >= _AUDIBLE
-_MARK_MS = 20.0
-"""A mark comes back up to a frame after its moment, never before; what it is later than that was a pause."""
 _PUNCTUAL = 0.1
 """So much of the audio is taken to have met no delay on its way but the one that all has."""
 
@@ -38,10 +39,10 @@ class _Mark:
     latest_ms: float = math.inf
     cleared: bool = False
 
-    def played_ms(self, clock: LineClock) -> float:
-        """The playout time at which the carrier returned it."""
+    def by_ms(self, clock: LineClock) -> float:
+        """The playout time by which the carrier had returned it."""
         assert self.returned_at is not None
-        return min(max(clock.playout(self.returned_at), self.earliest_ms), self.latest_ms)
+        return max(self.earliest_ms, min(self.latest_ms, clock.playout(self.returned_at)))
 
 
 @dataclass(slots=True)
@@ -58,19 +59,34 @@ class _Cut:
 
     def cut_ms(self, clock: LineClock, lag_ms: float) -> float:
         """The playout time at which the audio stopped."""
-        told = clock.playout(self.at_ms)
-        if self.mark is not None and self.mark.returned_at is not None:
-            return max(told, self.mark.played_ms(clock))
-        return told + lag_ms if self.by_clear else told
+        told_ms = clock.playout(self.at_ms)
+        if not self.by_clear:
+            return told_ms
+        if self.mark is None or self.mark.returned_at is None:
+            return told_ms + lag_ms
+        # The mark may have been on its way already; no message is faster than the lag.
+        return max(told_ms + lag_ms, self.mark.by_ms(clock))
 
 
 @dataclass(slots=True)
 class _Spurt:
-    """Chunks that were played end to end: `first` to `last`, beginning at `start_ms` where marks tell it."""
+    """Chunks that were played end to end, `first` to `last`; by its marks it began between two moments."""
 
     first: int
     last: int
-    start_ms: float | None = None
+    earliest_ms: float = -math.inf
+    latest_ms: float = math.inf
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a mark tells anything."""
+        return self.latest_ms < math.inf
+
+    def began_ms(self, punctual_ms: float) -> float:
+        """The likeliest start, where it began at `punctual_ms` if its first audio met no delay."""
+        if punctual_ms < self.earliest_ms:
+            return (self.earliest_ms + self.latest_ms) / 2
+        return min(punctual_ms, self.latest_ms)
 
 
 @dataclass(frozen=True)
@@ -104,9 +120,12 @@ class Placed:
         return join(list(zip(begins[keep].tolist(), ends[keep].tolist(), strict=True)), 0)
 
 
-def join(stretches: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+Number = TypeVar("Number", int, float)
+
+
+def join(stretches: Iterable[tuple[Number, Number]], gap: Number) -> list[tuple[Number, Number]]:
     """Stretches in order, those that are at most `gap` apart made one."""
-    joined: list[tuple[int, int]] = []
+    joined: list[tuple[Number, Number]] = []
     for start, end in sorted(stretches):
         if joined and start - joined[-1][1] <= gap:
             joined[-1] = joined[-1][0], max(end, joined[-1][1])
@@ -185,7 +204,7 @@ class BotLine:
         sent_ms = clock.playouts(at_ms)
         ends_ms = np.cumsum(size) / SAMPLES_PER_MS
         spurts = self._anchored(self._spurts(sent_ms, size), sent_ms, ends_ms, clock)
-        lags = [spurt.start_ms - sent_ms[spurt.first] for spurt in spurts if spurt.start_ms is not None]
+        lags = [spurt.latest_ms - sent_ms[spurt.first] for spurt in spurts if spurt.is_marked]
         lag_ms = float(np.quantile(lags, _PUNCTUAL)) if lags else 0.0
         cuts = [(cut.before, cut.cut_ms(clock, lag_ms)) for cut in self._cuts]
         start_ms = self._laid_out(spurts, sent_ms + lag_ms, ends_ms - size / SAMPLES_PER_MS, size, cuts)
@@ -216,37 +235,28 @@ class BotLine:
     def _anchored(
         self, spurts: list[_Spurt], sent_ms: NDArray[np.float64], ends_ms: NDArray[np.float64], clock: LineClock
     ) -> list[_Spurt]:
-        """The spurts with the starts that their marks tell, split where the playout paused in their midst.
-
-        Each mark tells when its spurt must have begun; the earliest counts, because a mark is never early.
-        """
-        marks = iter(
-            [(m.after, m.played_ms(clock)) for m in self._marks if m.returned_at is not None and not m.cleared]
-        )
-        mark = next(marks, None)
+        """The spurts with what their marks tell of their starts, split where the playout paused in their midst."""
+        marks = deque(mark for mark in self._marks if mark.returned_at is not None and not mark.cleared)
         result: list[_Spurt] = []
         for spurt in spurts:
             result.append(spurt)
             marked = spurt.first - 1
-            while mark is not None and mark[0] <= spurt.last:
-                after, played_ms = mark
-                mark = next(marks, None)
-                if after < spurt.first:
+            while marks and marks[0].after <= spurt.last:
+                mark = marks.popleft()
+                if mark.after < spurt.first:
                     continue
-                before_ms = ends_ms[spurt.first - 1] if spurt.first else 0.0
-                start_ms = played_ms - (ends_ms[after] - before_ms)
-                if spurt.start_ms is not None and start_ms > spurt.start_ms + _MARK_MS:
-                    span = slice(marked + 1, after + 1)
-                    late = sent_ms[span] - (ends_ms[span] - before_ms)
+                played_ms = ends_ms[mark.after] - _before(ends_ms, spurt.first)
+                if mark.earliest_ms - played_ms > spurt.latest_ms:
+                    # It came back later than the audio before it takes: the queue ran dry, at the latest chunk of all.
+                    late = sent_ms[marked + 1 : mark.after + 1] - ends_ms[marked + 1 : mark.after + 1]
                     rest = _Spurt(marked + 1 + int(np.argmax(late)), spurt.last)
                     spurt.last = rest.first - 1
                     spurt = rest
-                    before_ms = ends_ms[spurt.first - 1]
-                    spurt.start_ms = played_ms - (ends_ms[after] - before_ms)
                     result.append(spurt)
-                else:
-                    spurt.start_ms = start_ms if spurt.start_ms is None else min(spurt.start_ms, start_ms)
-                marked = after
+                    played_ms = ends_ms[mark.after] - _before(ends_ms, spurt.first)
+                spurt.earliest_ms = max(spurt.earliest_ms, mark.earliest_ms - played_ms)
+                spurt.latest_ms = min(spurt.latest_ms, mark.by_ms(clock) - played_ms)
+                marked = mark.after
         return result
 
     @staticmethod
@@ -266,10 +276,7 @@ class BotLine:
             while cut is not None and cut[0] <= spurt.first:
                 free_ms = min(free_ms, cut[1])
                 cut = next(waiting, None)
-            begin_ms = arrived_ms[spurt.first]
-            if spurt.start_ms is not None:
-                begin_ms = min(max(begin_ms, spurt.start_ms - _MARK_MS), spurt.start_ms)
-            begin_ms = max(begin_ms, free_ms)
+            begin_ms = max(free_ms, spurt.began_ms(arrived_ms[spurt.first]))
             span = slice(spurt.first, spurt.last + 1)
             start_ms[span] = begin_ms + begins_ms[span] - begins_ms[spurt.first]
             free_ms = start_ms[spurt.last] + size[spurt.last] / SAMPLES_PER_MS
@@ -287,3 +294,8 @@ class BotLine:
             played[span] = np.clip(room, 0, size[span])
             earlier = before
         return played
+
+
+def _before(ends_ms: NDArray[np.float64], chunk: int) -> float:
+    """How much audio was sent before a chunk."""
+    return float(ends_ms[chunk - 1]) if chunk else 0.0

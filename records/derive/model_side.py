@@ -159,6 +159,7 @@ class ModelSide:
 
     def over(self) -> None:
         """Nothing more comes: what was being said is said."""
+        self._sent = np.array(self._sent_at), np.array(self._sent_ms)
         if self._heard:
             self.caller_said(self._heard[-1].last_ms, " ".join("".join(p.text for p in self._heard).split()))
 
@@ -194,8 +195,11 @@ class ModelSide:
             bases.append((first, total - received_ms))
 
     def sent_at(self, received_ms: float) -> float | None:
-        """When the model was sent the caller's audio that ends at `received_ms`; None where it never was."""
-        at, total = np.array(self._sent_at), np.array(self._sent_ms)
+        """When the model was sent the caller's audio that ends at `received_ms`; None where it never was.
+
+        May be asked when all is `over`.
+        """
+        at, total = self._sent
         for number, (first, base) in enumerate(self._connection_bases):
             last = self._connection_bases[number + 1][0] if number + 1 < len(self._connection_bases) else len(at)
             place = int(np.searchsorted(total[first:last], received_ms + base - 0.5))

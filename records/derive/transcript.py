@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,9 +13,6 @@ from records.derive.model_side import Response, Utterance
 from records.derive.timeline import Timeline
 from records.record import Turn, Word
 
-Hear = Callable[[Sequence[Voiced]], str]
-"""The words in stretches of the caller's voice, by the second recogniser; empty where it hears none."""
-
 _PAUSE_MS = 700.0
 """The caller's stretches of voice that are closer than this are one utterance."""
 _SAME_BREATH_MS = 1_500.0
@@ -24,6 +21,9 @@ _MEMORY_MS = 8_000.0
 """Words that come later than this after a voice are not that voice's."""
 _LEAST_SPEECH_MS = 300.0
 """Less speech than this without words is a breath or a knock, and no gap."""
+_MARGIN_MS = 200
+"""What a recogniser hears before and after a voice."""
+_LONGEST = 60_000 * SAMPLES_PER_MS
 _MS_PER_LETTER = 60.0
 """How long words last of which no voice was found on the line."""
 
@@ -38,13 +38,32 @@ class SpokenTurn:
     response: Response | None = None
 
 
-def transcribe(timeline: Timeline, language: str, hear: Hear | None) -> list[SpokenTurn]:
+def transcribe(timeline: Timeline, language: str) -> list[SpokenTurn]:
     """All turns, numbered from 1 in the order of their audio. `language` is the flow's."""
-    spoken = [*_bot_turns(timeline, language), *_caller_turns(timeline, language, hear)]
+    spoken = [*_bot_turns(timeline, language), *_caller_turns(timeline, language)]
     spoken.sort(key=lambda each: (each.turn.start_ms, each.turn.end_ms))
     for number, each in enumerate(spoken, 1):
         each.turn = replace(each.turn, number=number)
     return spoken
+
+
+def gaps(spoken: Sequence[SpokenTurn]) -> list[tuple[SpokenTurn, int, int]]:
+    """The turns that have voice and no words, with the stretch of samples that a recogniser should hear."""
+    margin = _MARGIN_MS * SAMPLES_PER_MS
+    found = []
+    for each in spoken:
+        if each.turn.gap and not each.turn.text:
+            start, end = each.voice[0].start, each.voice[-1].end
+            found.append((each, max(0, start - margin), min(end, start + _LONGEST) + margin))
+    return found
+
+
+def fill(gap: SpokenTurn, words: str) -> None:
+    """A recogniser heard words in a gap."""
+    text = " ".join(words.split())
+    if text:
+        spread = _spread(text, [(voice.start_ms, voice.end_ms) for voice in gap.voice])
+        gap.turn = replace(gap.turn, text=text, source="recogniser", words=tuple(spread))
 
 
 # -- the bot ----------------------------------------------------------------------------------------------------------
@@ -172,7 +191,7 @@ class _Breath:
         return sum(each.speech_ms for each in self.voice)
 
 
-def _caller_turns(timeline: Timeline, language: str, hear: Hear | None) -> list[SpokenTurn]:
+def _caller_turns(timeline: Timeline, language: str) -> list[SpokenTurn]:
     breaths = _breaths(timeline.voice)
     turns = []
     for utterance in timeline.model.utterances:
@@ -188,7 +207,7 @@ def _caller_turns(timeline: Timeline, language: str, hear: Hear | None) -> list[
         if breath.words:
             turns.append(SpokenTurn(_worded(breath, language), voice=breath.voice))
         elif breath.speech_ms >= _LEAST_SPEECH_MS:
-            turns.append(SpokenTurn(_gap(breath, language, hear), voice=breath.voice))
+            turns.append(SpokenTurn(_gap(breath, language), voice=breath.voice))
     return turns
 
 
@@ -243,16 +262,6 @@ def _voiceless(utterance: Utterance, timeline: Timeline, language: str) -> Turn:
     )
 
 
-def _gap(breath: _Breath, language: str, hear: Hear | None) -> Turn:
-    words = " ".join(hear(breath.voice).split()) if hear else ""
-    return Turn(
-        0,
-        "caller",
-        round(breath.start_ms, 1),
-        round(breath.end_ms, 1),
-        words,
-        gap=True,
-        language=language,
-        source="recogniser" if words else "none",
-        words=tuple(_spread(words, [(each.start_ms, each.end_ms) for each in breath.voice])),
-    )
+def _gap(breath: _Breath, language: str) -> Turn:
+    start_ms, end_ms = round(breath.start_ms, 1), round(breath.end_ms, 1)
+    return Turn(0, "caller", start_ms, end_ms, "", gap=True, language=language, source="none")
