@@ -31,6 +31,7 @@ FRAME_MS = 200
 """Pieces of a long answer come as the service sends them: 200 ms each, at `SPEED` times real time."""
 SPEED = 4
 _QUIET_AGAIN_SECONDS = 0.3
+_CUT_IN_ANSWER_SECONDS = 0.6
 _PITCH_SAMPLES = 960
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _SAY = re.compile(r'Say exactly: "(.*)"', re.DOTALL)
@@ -167,6 +168,9 @@ class Session(Wire):
             self._caller.model_was_interrupted(time.monotonic())
         self._speaks_until = 0.0
         self.send_binary(_COMPLETE)
+        # Who cuts in is answered when they are done: a bot that owed its caller an answer would fill the silence.
+        for message in (_audio(CHUNK_MS), _GENERATED, _COMPLETE):
+            self._later(_CUT_IN_ANSWER_SECONDS, message)
 
     def _greet(self) -> None:
         if not self._greeted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -16,14 +16,16 @@ from bot.calls import Calls
 from bot.carriers import NextStep
 from bot.carriers.twilio import CarrierRest
 from bot.carriers.webhooks import twilio_router
-from bot.errors import ConfigurationError
+from bot.errors import ConfigurationError, ModelError
 from bot.flow import load_flow
 from bot.gemini_client import GeminiClients
+from bot.gemini_models import live_config, profile_of
 from bot.greeting import Greetings
 from bot.metrics import LoopHoldMonitor, Metrics
 from bot.ports import Clock, Ids, SystemClock
 from bot.settings import Settings
 from bot.tape import TapeDeck, TapeTrouble
+from bot.tools import CallFacts, ToolBox
 from bot.worker import Worker
 from desk.desk import Desk, migrate
 
@@ -93,6 +95,7 @@ async def _lifespan(parts: CallParts, calls: Calls) -> AsyncIterator[None]:
     await asyncio.to_thread(migrate, parts.settings.database)
     await asyncio.to_thread(parts.desk.open)
     await parts.clients.open()
+    await _rehearse(parts)
     warming = asyncio.create_task(parts.greetings.warm(parts.flow), name="greeting")
     monitor = LoopHoldMonitor(parts.metrics)
     monitor.start()
@@ -107,6 +110,16 @@ async def _lifespan(parts: CallParts, calls: Calls) -> AsyncIterator[None]:
         await parts.deck.close()
         await parts.rest.close()
         await asyncio.to_thread(parts.desk.close)
+
+
+async def _rehearse(parts: CallParts) -> None:
+    """Do once what is slow at its first use, before anybody waits for it."""
+    nobody = CallFacts("rehearsal", "+12025550123", "+12025550143")
+    toolbox = ToolBox(parts.flow, parts.desk, parts.clock, nobody, lambda event: None)
+    model = (parts.flow.models or parts.settings.gemini_models)[0]
+    config = live_config(profile_of(model), parts.flow, toolbox.system_instruction(), toolbox.declarations)
+    with suppress(ModelError):  # a call will fail at the same, and tell it
+        await parts.clients.rehearse(model, config)
 
 
 def _tape_trouble(metrics: Metrics, trouble: TapeTrouble) -> None:

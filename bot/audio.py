@@ -85,22 +85,51 @@ def low_pass(taps: int, rate_hz: int, gain: int) -> NDArray[np.int64]:
 
 _UP = low_pass(65, MODEL_IN_HZ, gain=2)
 _DOWN = low_pass(97, MODEL_OUT_HZ, gain=1)
-_UP_EVEN, _UP_ODD, _DOWN_ALL = (h[::-1].astype(np.float64) for h in (_UP[0::2], _UP[1::2], _DOWN))
-_UP_HISTORY = len(_UP_EVEN) - 1
+_UP_HISTORY = 32
 _DOWN_HISTORY = len(_DOWN) - 1
 
 # Integers in float64: samples below 2^15 times coefficients below 2^15, at most 97 of them, stay below 2^53, so each
-# product and each partial sum is exact and the order of the summation (the CPU's BLAS kernel) cannot show.
+# product and each partial sum is exact (also divided by the power of two of Q15) and the order of the summation (the
+# CPU's BLAS kernel) cannot show.
 
 
-def _to_int16(accumulated: NDArray[np.float64]) -> NDArray[np.int16]:
-    """From Q15 sums to samples: round half up, clip to 16 bit. Works in place."""
-    accumulated += _Q15 // 2
-    accumulated *= 1 / _Q15
-    np.floor(accumulated, out=accumulated)
-    np.minimum(accumulated, 32_767.0, out=accumulated)
-    np.maximum(accumulated, -32_768.0, out=accumulated)
-    return accumulated.astype(np.int16)
+def _up_matrix(block: int) -> NDArray[np.float64]:
+    """Gives 2 * `block` outputs for `block` inputs and the history before them: for each, the even and the odd taps."""
+    matrix = np.zeros((_UP_HISTORY + block, 2 * block))
+    for i in range(block):
+        matrix[i : i + 33, 2 * i] = _UP[0::2][::-1]
+        matrix[i + 1 : i + 33, 2 * i + 1] = _UP[1::2][::-1]
+    return matrix / _Q15
+
+
+def _down_matrix(block: int) -> NDArray[np.float64]:
+    """Gives `block` outputs for three times as many inputs (less the last two) and the history before them."""
+    matrix = np.zeros((_DOWN_HISTORY + 3 * block - 2, block))
+    for i in range(block):
+        matrix[3 * i : 3 * i + len(_DOWN), i] = _DOWN[::-1]
+    return matrix / _Q15
+
+
+_BLOCK = 16
+"""Outputs (pairs of outputs on the way up) for each row of the product: few zeros are multiplied, and few rows."""
+_UP_MATRIX = _up_matrix(_BLOCK)
+_DOWN_MATRIX = _down_matrix(_BLOCK)
+
+
+def _filter(window: NDArray[np.float64], step: int, matrix: NDArray[np.float64]) -> NDArray[np.int16]:
+    """One product for all outputs: each row of `window`, `step` samples after the last, by `matrix`.
+
+    `window` must be contiguous and hold whole rows. Rounds half up and clips to 16 bit.
+    """
+    length = len(matrix)
+    rows = (len(window) - length) // step + 1
+    overlapping = np.ndarray((rows, length), np.float64, window, 0, (8 * step, 8))
+    output: NDArray[np.float64] = np.dot(overlapping, matrix)
+    output += 0.5
+    np.floor(output, out=output)
+    np.minimum(output, 32_767.0, out=output)
+    np.maximum(output, -32_768.0, out=output)
+    return output.ravel().astype("<i2")
 
 
 class Upsampler:
@@ -116,7 +145,7 @@ class Upsampler:
         """Convert any number of bytes; each gives 4 bytes at once (160 give 640)."""
         if not ulaw:
             return b""
-        return self._convert(_DECODE_FLOAT[np.frombuffer(ulaw, np.uint8)])
+        return self._convert(_DECODE_FLOAT.take(np.frombuffer(ulaw, np.uint8)))
 
     def flush(self) -> bytes:
         """The 4 ms (128 bytes) still in the filter; then as new."""
@@ -129,12 +158,12 @@ class Upsampler:
         self._history = np.zeros(_UP_HISTORY)
 
     def _convert(self, samples: NDArray[np.float64]) -> bytes:
-        window = np.concatenate((self._history, samples))
-        self._history = window[-_UP_HISTORY:]
-        output = np.empty(2 * len(samples))
-        output[0::2] = np.correlate(window, _UP_EVEN, "valid")
-        output[1::2] = np.correlate(window[1:], _UP_ODD, "valid")
-        return _to_int16(output).astype("<i2", copy=False).tobytes()
+        fed = len(samples)
+        window = np.zeros(_UP_HISTORY + fed + -fed % _BLOCK)
+        window[:_UP_HISTORY] = self._history
+        window[_UP_HISTORY : _UP_HISTORY + fed] = samples
+        self._history = window[fed : fed + _UP_HISTORY]
+        return _filter(window, _BLOCK, _UP_MATRIX)[: 2 * fed].tobytes()
 
 
 class Downsampler:
@@ -153,11 +182,11 @@ class Downsampler:
         pcm = self._half_sample + pcm
         whole = len(pcm) & ~1
         self._half_sample = pcm[whole:]
-        return self._convert(np.frombuffer(pcm, "<i2", whole // 2).astype(np.float64))
+        return self._convert(np.frombuffer(pcm, "<i2", whole // 2))
 
     def flush(self) -> bytes:
         """The 4 ms (32 bytes) still in the filter; then as new. A half sample at the end is dropped."""
-        tail = self._convert(np.zeros(_DOWN_HISTORY))
+        tail = self._convert(np.zeros(_DOWN_HISTORY, "<i2"))
         self.reset()
         return tail
 
@@ -166,20 +195,23 @@ class Downsampler:
         self._half_sample = b""
         self._held = np.zeros(_DOWN_HISTORY)
 
-    def _convert(self, samples: NDArray[np.float64]) -> bytes:
-        window = np.concatenate((self._held, samples))
-        outputs = (len(window) - _DOWN_HISTORY + 2) // 3
-        self._held = window[3 * outputs :]
-        if outputs <= 0:
+    def _convert(self, samples: NDArray[np.int16]) -> bytes:
+        held = len(self._held)
+        filled = held + len(samples)
+        outputs = max(0, (filled - _DOWN_HISTORY + 2) // 3)
+        padded = outputs + -outputs % _BLOCK
+        window = np.zeros(max(filled, _DOWN_HISTORY + 3 * padded))
+        window[:held] = self._held
+        window[held:filled] = samples
+        self._held = window[3 * outputs : filled]
+        if not outputs:
             return b""
-        used = window[: _DOWN_HISTORY + 3 * outputs - 2]
-        accumulated = np.correlate(used, _DOWN_ALL, "valid")[::3]
-        return _ENCODE[_to_int16(accumulated).view(np.uint16)].tobytes()
+        return _ENCODE.take(_filter(window, 3 * _BLOCK, _DOWN_MATRIX)[:outputs].view(np.uint16)).tobytes()
 
 
 def mean_square(ulaw: bytes) -> int:
     """The energy of mu-law audio (at least one byte): 1073741824 is 0 dBov."""
-    return int(_SQUARE[np.frombuffer(ulaw, np.uint8)].sum()) // len(ulaw)
+    return int(_SQUARE.take(np.frombuffer(ulaw, np.uint8)).sum()) // len(ulaw)
 
 
 # -- who is speaking --------------------------------------------------------------------------------------------------

@@ -541,7 +541,7 @@ class GeminiSession(GeminiLiveLLMService):
     # -- small things -------------------------------------------------------------------------------------------------
 
     def _audio_was_dropped(self) -> None:
-        self._trouble("caller_audio_dropped", f"no session for {CallerAudio.KEPT_S:g} s")
+        self._trouble("caller_audio_dropped", f"the model took nothing for {CallerAudio.KEPT_S:g} s")
 
     def _trouble(self, failure: str, detail: str) -> None:
         self._record_event(Trouble(failure, "model", "nothing", detail))

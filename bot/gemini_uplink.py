@@ -16,7 +16,8 @@ class Uplink:
     """The sending side of one call's session, over one connection after another.
 
     Nothing here raises: a connection that takes nothing is broken, which its reader finds out by itself, and what it
-    did not take is kept. `on_dropped` is told once per gap when it lasts longer than `CallerAudio.KEPT_S`.
+    did not take is kept. Audio waits for no socket: what one cannot take now goes with the next frame. `on_dropped` is
+    told once per gap when it lasts longer than `CallerAudio.KEPT_S`.
     """
 
     def __init__(self, on_dropped: Callable[[], None]) -> None:
@@ -78,14 +79,11 @@ class Uplink:
 
     async def audio(self, pcm: bytes) -> None:
         """The caller's audio, 16 kHz s16le."""
-        if self._connection and self._flows:
-            # What it does not take comes back in its place when the connection is found to be lost.
-            self._audio.sent(pcm)
-            self._flows = await _sent(self._connection.socket.send_audio(pcm))
-            return
         if self._audio.wait(pcm) and not self._dropped:
             self._dropped = True
             self._on_dropped()
+        if self._flows:
+            await self._send_audio()
 
     def transcribed(self) -> None:
         """The audio sent so far is known in words; it need not be sent again."""
@@ -101,14 +99,18 @@ class Uplink:
         self._flows = False
 
     async def let_audio_flow(self) -> None:
-        """Send the audio that waits, oldest first; what comes meanwhile waits behind it."""
-        if self._connection is None:
-            return
-        while piece := self._audio.take():
+        """Send the audio that waits, oldest first, and what comes from now on."""
+        self._flows = self._connection is not None
+        await self._send_audio()
+
+    async def _send_audio(self) -> None:
+        while self._connection and self._connection.socket.takes_audio and (piece := self._audio.take()):
+            # What it does not take comes back in its place when the connection is found to be lost.
             self._audio.sent(piece)
             if not await _sent(self._connection.socket.send_audio(piece)):
+                self._flows = False
                 return
-        self._flows = True
+        self._dropped = self._dropped and bool(self._audio.waiting_ms)
 
 
 async def _sent(sending: Awaitable[None]) -> bool:

@@ -16,6 +16,7 @@ import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, TypeVar
 
 import phonenumbers
@@ -156,13 +157,17 @@ class Parameter:
     def schema(self, business: Business) -> dict[str, Any]:
         """Its JSON Schema."""
         if self.spoken is None:
-            plain = self.adapter.json_schema()
+            plain = self._plain_schema
             words = {"enum": plain.get("enum", [plain.get("const")])} if plain.keys() & {"enum", "const"} else {}
             return {"type": plain["type"], "description": self.description, **words}
         schema: dict[str, Any] = {"type": "string", "description": self.description}
         if self.spoken.choices:
             schema["enum"] = list(self.spoken.choices(business))
         return schema
+
+    @cached_property
+    def _plain_schema(self) -> dict[str, Any]:
+        return self.adapter.json_schema()
 
     def value(self, said: Any, here: Here) -> Any:
         """The value meant by what the model passed. Raises `DeskRefusal` or pydantic's `ValidationError`."""

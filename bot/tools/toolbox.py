@@ -77,7 +77,7 @@ class ToolBox:
         self, flow: Flow, desk: Desk, clock: Clock, call: CallFacts, record: Callable[[CallEvent], None]
     ) -> None:
         self._flow, self._desk, self._clock, self._call, self._record = flow, desk, clock, call, record
-        self._business = flow.desk_business()
+        self._business = desk.business
         self._tools = {use.name: TOOLS[use.name] for use in flow.tools}
         self._timeouts = {use.name: use.timeout_seconds for use in flow.tools}
         self._caller_number = call.caller_number

@@ -290,6 +290,28 @@ async def test_a_taken_call_is_connected_to_a_stream(server: Server) -> None:
     assert connect[0][0].attrib == {"name": "token", "value": "token-1"}
 
 
+async def test_calls_that_come_together_are_started_one_in_each_turn_of_the_event_loop(server: Server) -> None:
+    turn = 0
+    turns_of_starts: list[int] = []
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def receive(**facts: str) -> FakeCall:
+        turns_of_starts.append(turn)
+        return server.calls.call
+
+    server.calls.receive = receive  # type: ignore[method-assign]
+    counting = asyncio.create_task(count_turns())
+    answers = await asyncio.gather(*(server.post("/twilio/voice") for _ in range(10)))
+    counting.cancel()
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(set(turns_of_starts)) == 10
+
+
 async def test_a_call_that_cannot_be_taken_hears_why(server: Server) -> None:
     server.calls.refusal = Refusal("refused_busy", "Alle Leitungen sind belegt & <so>.", "de-DE")
     root = twiml(await server.post("/twilio/voice"))

@@ -15,7 +15,7 @@ from google.genai import types
 
 from bot.errors import ModelError
 from bot.gemini_client import is_word_for_word, probe, speak_once
-from bot.gemini_models import LIVE_3_8, live_config
+from bot.gemini_models import LIVE_3_8, live_config, profile_of
 from sandbox.gemini import Close, Faults
 
 House = Any
@@ -38,6 +38,13 @@ async def test_the_client_is_made_off_the_loop_and_shared(gemini: House) -> None
         client = clients.client
         await clients.open()
         assert clients.client is client
+
+
+async def test_a_rehearsal_goes_through_the_sdk_and_reaches_no_server(gemini: House) -> None:
+    clients = await gemini.clients("http://127.0.0.1:9")
+    for model in MODELS:
+        config = live_config(profile_of(model), gemini.flow, "Be brief.", gemini.Tools().declarations)
+        await clients.rehearse(model, config)
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pipecat.transports.websocket.fastapi import (
     FastAPIWebsocketOutputTransport,
     FastAPIWebsocketTransport,
 )
+from websockets.asyncio.client import ClientConnection
 
 from bot import lane
 
@@ -109,3 +110,17 @@ def test_the_senders_queue_is_handled_as_the_lane_handles_it() -> None:
     # What else that does is for speech streams, and for idle timers that are off.
     assert "_bot_speech_last_time" in source(SENDER._maybe_bot_currently_speaking)
     assert "self._audio_queue = FrameQueue()" in source(SENDER._create_audio_task)
+
+
+# -- websockets: what sends the caller's audio past its `send` ---------------------------------------------------------
+
+
+def test_a_message_is_put_together_and_sent_as_the_lane_does_it() -> None:
+    sending = source(ClientConnection.send)
+    assert "self.protocol.send_text(message" in sending
+    context = source(ClientConnection.send_context)
+    assert "self.protocol.state is expected_state" in context
+    assert "self.send_data()" in context
+    assert "await self.drain()" in context
+    assert "if self.paused:" in source(ClientConnection.drain)
+    assert "self.paused = True" in source(ClientConnection.pause_writing)
