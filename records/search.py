@@ -16,6 +16,10 @@ from sqlalchemy.orm import Session
 from records.models import CallRow, DetailRow, FlagRow, SearchRow, ToolCallRow, TurnRow
 from records.words import Excerpt, Term, excerpt, fts5, terms, tsquery
 
+_FEW = 2000
+"""Up to so many rows SQLite is led by the rows of a tool or flag, beyond by the calls."""
+_WHOLE_AREA = 8
+"""A number's beginning with fewer letters is that of very many calls."""
 Range = tuple[float | None, float | None]
 """From and to, both included; None is open."""
 Item = TypeVar("Item")
@@ -91,7 +95,14 @@ _INDEX = table("records_search_index", column("rowid"), column("records_search_i
 
 def list_calls(session: Session, filter: CallFilter, after: str, size: int) -> Page[ListedCall]:
     """See `records.store.Store.calls`."""
-    found = session.execute(_filtered(select(*CallRow.__table__.c), filter, after, size)).all()
+    calls = select(*CallRow.__table__.c)
+    key: Any = CallRow.id
+    if session.get_bind().dialect.name == "sqlite" and (rare := _rare_rows(session, filter)):
+        # SQLite would look at every call in turn; Postgres knows how rare a tool or flag is.
+        rows, named = rare
+        calls = calls.join(rows, rows.call == CallRow.id).where(named).group_by(rows.call)
+        key = rows.call
+    found = session.execute(_filtered(calls, key, filter, after, size)).all()
     return Page(_listed(session, found[:size]), _next(found, size))
 
 
@@ -100,46 +111,68 @@ def search_calls(session: Session, query: str, filter: CallFilter, after: str, s
     wanted = terms(query)
     if not wanted:
         return Page((), "")
-    statement = _filtered(_matching(session, wanted), filter, after, size)
-    found = session.execute(statement).all()
-    calls = _listed(session, found[:size])
-    return Page(_with_excerpts(session, wanted, found[:size], calls), _next(found, size))
+    calls, key = _matching(session, wanted)
+    found = session.execute(_filtered(calls, key, filter, after, size)).all()
+    return Page(_with_excerpts(session, wanted, found[:size], _listed(session, found[:size])), _next(found, size))
 
 
-def _matching(session: Session, wanted: Sequence[Term]) -> Select[Any]:
+def _matching(session: Session, wanted: Sequence[Term]) -> tuple[Select[Any], Any]:
+    """The calls in which the words were said, and the column to order them by."""
     calls = select(*CallRow.__table__.c)
     if session.get_bind().dialect.name == "sqlite":
+        # By its own rowid FTS5 gives the newest first as it finds them; by any other it would find all, then sort.
         matches = _INDEX.c.records_search_index.op("MATCH")(fts5(wanted))
-        return calls.join(_INDEX, _INDEX.c.rowid == CallRow.id).where(matches)
+        return calls.join(_INDEX, _INDEX.c.rowid == CallRow.id).where(matches), _INDEX.c.rowid
     matches = SearchRow.words.op("@@")(func.to_tsquery("simple", tsquery(wanted)))
-    return calls.join(SearchRow, SearchRow.call == CallRow.id).where(matches)
+    return calls.join(SearchRow, SearchRow.call == CallRow.id).where(matches), CallRow.id
 
 
-def _filtered(statement: Select[Any], filter: CallFilter, after: str, size: int) -> Select[Any]:
-    statement = statement.where(*_conditions(filter))
-    if after:
-        statement = statement.where(CallRow.id < cursor(after))
-    return statement.order_by(CallRow.id.desc()).limit(size + 1)
+def _rare_rows(
+    session: Session, filter: CallFilter
+) -> tuple[type[ToolCallRow] | type[FlagRow], ColumnElement[bool]] | None:
+    """The rows of a tool or flag that few calls have, where the filter asks for one."""
+    asked: list[tuple[type[ToolCallRow] | type[FlagRow], ColumnElement[bool]]] = []
+    asked += [(ToolCallRow, ToolCallRow.name == filter.tool)] if filter.tool else []
+    asked += [(FlagRow, FlagRow.kind == filter.flag)] if filter.flag else []
+    for rows, named in asked:
+        if session.scalar(select(rows.call).where(named).offset(_FEW).limit(1)) is None:
+            return rows, named
+    return None
+
+
+def _filtered(statement: Select[Any], key: Any, filter: CallFilter, after: str, size: int) -> Select[Any]:
+    """A page of the statement's calls; `key` is the column that holds their ids and has them in order."""
+    since, until = filter.began
+    # A call's id is the millisecond it began in, or a little more where several did.
+    limits = [key >= _milliseconds(since)] if since else []
+    limits += [key < _milliseconds(until) + 60_000] if until else []
+    limits += [key < cursor(after)] if after else []
+    return statement.where(*limits, *_conditions(filter)).order_by(key.desc()).limit(size + 1)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _conditions(filter: CallFilter) -> list[ColumnElement[bool]]:
     since, until = filter.began
     found: list[ColumnElement[bool]] = []
-    if since:
-        # A call's id is the millisecond it began in, or a little more where several did.
-        found += [CallRow.id >= int(since.timestamp() * 1000), CallRow.began_at >= since]
-    if until:
-        found += [CallRow.id < int(until.timestamp() * 1000) + 60_000, CallRow.began_at < until]
+    found += [CallRow.began_at >= since] if since else []
+    found += [CallRow.began_at < until] if until else []
     if filter.number:
-        found += [CallRow.from_number >= filter.number, CallRow.from_number < filter.number + "\U0010ffff"]
+        # A country or an area is found sooner by looking at the newest calls than by its index, and then sorting.
+        number = CallRow.from_number if len(filter.number) >= _WHOLE_AREA else CallRow.from_number + ""
+        found += [number >= filter.number, number < filter.number + "\U0010ffff"]
     if filter.flow:
         found.append(CallRow.flow == filter.flow)
     if filter.disposition:
         found.append(CallRow.disposition == filter.disposition)
     if filter.tool:
-        found.append(select(1).where(ToolCallRow.call == CallRow.id, ToolCallRow.name == filter.tool).exists())
+        of_call = select(1).where(ToolCallRow.call == CallRow.id, ToolCallRow.name == filter.tool)
+        found.append(of_call.correlate(CallRow).exists())
     if filter.flag:
-        found.append(select(1).where(FlagRow.call == CallRow.id, FlagRow.kind == filter.flag).exists())
+        of_call = select(1).where(FlagRow.call == CallRow.id, FlagRow.kind == filter.flag)
+        found.append(of_call.correlate(CallRow).exists())
     for limits, of in (
         (filter.duration_ms, CallRow.duration_ms),
         (filter.latency_ms, CallRow.voice_to_voice_p95_ms),
