@@ -13,8 +13,8 @@ from typing import Literal
 
 FILL_SECONDS = 3.0
 """Silence on the bot's turn that is filled."""
-FILL_GAPS = (3.0, 5.0, 8.0, 13.0)
-"""Silence before the first, second, … filler of one wait; the last counts for all that follow."""
+FILL_GAPS = (3.0, 5.0)
+"""Silence before the first filler of one wait, and before each that follows."""
 NUDGE_SECONDS = 5.0
 """So long the model owes an answer before it is asked once more."""
 LISTEN_SECONDS = 2.0

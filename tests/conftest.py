@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import trustme
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +95,21 @@ def _wait_until_up(server: subprocess.Popen[bytes], url: str, log: Path) -> None
             time.sleep(0.05)
         else:
             return
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
+    """A server's side of TLS for 127.0.0.1, and the file of the certificate authority behind it."""
+    authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return server, str(path)
+
+
+@pytest.fixture
+def secure(authority: tuple[ssl.SSLContext, str], monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """The context for a stand-in that speaks TLS; the clients of this test trust it as they trust any service."""
+    server, path = authority
+    monkeypatch.setenv("SSL_CERT_FILE", path)
+    return server

@@ -114,15 +114,15 @@ def test_the_echo_of_the_bot_is_no_turn() -> None:
     assert line.did == []
 
 
-def test_a_long_function_is_filled_in_for_ever_more_rarely_and_not_given_up() -> None:
+def test_a_long_function_is_filled_in_for_again_and_again_and_not_given_up() -> None:
     line = Line()
     line.run(1.0, voice=True)
     line.run(40.0, tool_runs=True)
     assert set(line.actions) == {"one_moment"}
     moments = [moment for moment, _ in line.did]
     gaps = [later - earlier for earlier, later in pairwise(moments)]
-    assert gaps == sorted(gaps)
-    assert len(moments) == 4
+    assert all(5.0 <= gap <= 6.0 for gap in gaps)
+    assert len(moments) == 7
 
 
 def test_a_connection_that_stays_away_is_given_up_and_one_that_comes_back_gets_its_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +168,8 @@ class GeminiHouse:
     tone = staticmethod(tone)
     until = staticmethod(until)
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.flow: Flow = load_flow(FLOWS / "dental.yaml").model_copy(update={"speech": Speech(silence_ms=700)})
 
     @contextlib.asynccontextmanager
@@ -183,6 +185,7 @@ class GeminiHouse:
             "ear": ListedEar(),
             "detector_factory": LoudnessDetector,
             "speed": 20.0,
+            "tls": self.tls,
         }
         async with GeminiStandIn(faults=plan, **(settings | options)) as server:
             yield server

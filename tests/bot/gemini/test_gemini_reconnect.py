@@ -1,4 +1,7 @@
-"""What the session does when the service refuses, drops, ages or forgets: nothing is lost, nothing is silent."""
+"""What the session does when the service refuses, drops, ages or forgets: nothing is lost, nothing is silent.
+
+Every test runs twice: over plain sockets, and over TLS, where the SDK opens its connection as it does to the service.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,13 @@ THINKING = "gemini-3.8-live-extended-thinking"
 ALL = [NATIVE, PREVIEW, LIVE, THINKING]
 UNAVAILABLE = Close(1011, "The service is currently unavailable.")
 QUOTA = Close(1011, "You exceeded your current quota, please check your plan and billing details.")
+
+
+@pytest.fixture(params=["plain", "tls"])
+def gemini(request: pytest.FixtureRequest, gemini: House) -> House:
+    if request.param == "tls":
+        gemini.tls = request.getfixturevalue("secure")
+    return gemini
 
 
 def failures(call: Any) -> list[tuple[str, str]]:
@@ -43,6 +53,15 @@ async def test_a_model_whose_quota_is_used_up_hands_over_to_the_next(gemini: Hou
     faults = {1: Faults(setup_close=QUOTA)}
     async with gemini.serve(faults=faults) as server, gemini.call(server.url, PREVIEW, LIVE) as call:
         await call.until(lambda: call.session.was_ready)
+    assert failures(call) == [(PREVIEW, "quota")]
+    assert call.of("model_connected")[0].model == LIVE
+
+
+async def test_an_upgrade_that_is_refused_with_429_hands_over_to_the_next(gemini: House) -> None:
+    faults = {1: Faults(upgrade_status=429)}
+    async with gemini.serve(faults=faults) as server, gemini.call(server.url, PREVIEW, LIVE) as call:
+        await call.until(lambda: call.session.was_ready)
+        assert server.url.startswith("https" if gemini.tls else "http:")
     assert failures(call) == [(PREVIEW, "quota")]
     assert call.of("model_connected")[0].model == LIVE
 

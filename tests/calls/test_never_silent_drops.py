@@ -1,0 +1,89 @@
+"""However often the model's connection drops, the line is never silent for long: measured in what the caller heard."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from fakes.gemini import ListedMind
+
+from sandbox import sound
+from sandbox.conversation import Habits, Turn
+from sandbox.gemini import FaultPlan
+from sandbox.gemini.faults import Faults
+from sandbox.mind import Reply, ToolCall
+from sandbox.twilio.record import CallRecord
+
+Say = Callable[..., Turn]
+MODELS = ("gemini-3.8-live", "gemini-3.1-flash-live-preview")
+FILL_MS = 3_000 + 900
+"""A silence on the bot's turn is filled after 3 s. The line is looked at every 200 ms, and a loaded machine is slow."""
+FILL_AGAIN_MS = 5_000 + 900
+"""After a phrase the next silence is filled after 5 s, if the call has not ended in words before."""
+LONG = " ".join(["word"] * 40)
+END_CALL = Reply(calls=[ToolCall("end_call")])
+PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
+ANSWER = "Here I am."
+
+
+def plan(drops: int, first: Faults, later: Faults | None = None) -> FaultPlan:
+    """`drops` sessions that drop, then good ones."""
+    return FaultPlan(sessions={1: first} | dict.fromkeys(range(2, drops + 1), later or first))
+
+
+def silences(record: CallRecord) -> list[float]:
+    """Stretches without a voice on the line, in ms, from the caller's first word to the last one the caller heard.
+
+    The caller speaks once, so that all of it is the bot's turn.
+    """
+    both = sound.mix(record.said, record.heard)
+    begun = record.said_segments[0].start_ms
+    voices = [segment for segment in sound.segments(both, join_ms=100) if segment.end_ms >= begun]
+    return [later.start_ms - earlier.end_ms for earlier, later in pairwise(voices)]
+
+
+WHERE = {
+    "while the caller speaks": (Faults(drop_at_caller_ms=400), None, lambda: ListedMind(ANSWER)),
+    "while the bot speaks": (Faults(drop_at_bot_ms=600), None, lambda: ListedMind(*[LONG] * 12)),
+    "while a function runs": (
+        Faults(drop_in_tool_call=True),
+        Faults(drop_after_ms=300),
+        lambda: ListedMind(PARKING, *[ANSWER] * 12),
+    ),
+    "in the goodbye": (Faults(drop_at_bot_ms=600), None, lambda: ListedMind(END_CALL, *[LONG] * 12)),
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("drops", [2, 3, 10])
+async def test_drops_in_a_row_leave_no_long_silence(
+    open_site: Any, say: Say, secure: ssl.SSLContext, where: str, drops: int
+) -> None:
+    """In real time; three drops over TLS, the others over plain sockets."""
+    first, later, mind = WHERE[where]
+    habits = Habits(linger_ms=6_000, hello_ms=60_000)
+    one = mind()
+    gemini = {"faults": plan(drops, first, later), "tls": secure if drops == 3 else None}
+    async with open_site(one, gemini=gemini, gemini_models=MODELS) as site:
+        record = await site.ring(say(900), habits=habits)
+        events = await site.tape_of(record.call_sid)
+    wait, *further = silences(record)
+    assert wait <= FILL_MS
+    assert all(silence <= FILL_AGAIN_MS for silence in further)
+    said = [event.text for event in events if event.kind == "bot_said"]
+    failed = [(event.model, event.failure) for event in events if event.kind == "model_failed"]
+    phrases = site.flow.phrases
+    if where == "in the goodbye":
+        assert said[-1] == phrases.goodbye
+        assert events[-1].reason == "goodbye"
+    elif drops < 10:
+        assert said[-1] in (ANSWER, LONG)
+        assert failed == [(MODELS[0], "dropped")] * drops
+        assert events[-1].reason == "caller_hung_up"
+    else:
+        assert phrases.sorry_lost in [*said, *(text for _, text in record.announcements)]
+        assert failed == [(MODELS[0], "dropped")] * 5 + [(MODELS[1], "dropped")] * 5
+        assert events[-1].reason == "model_lost"
