@@ -37,7 +37,7 @@ async def paced_turn(session, speed):
 
 
 async def test_twenty_sessions_keep_their_own_pace(gemini):
-    speed, count, slack = 2.0, 20, 2.5  # slack: seconds of a busy test machine
+    speed, count = 2.0, 20
     async with (
         gemini.serve(lambda: gemini.Mind("word " * WORDS), speed=speed) as server,
         contextlib.AsyncExitStack() as stack,
@@ -46,7 +46,7 @@ async def test_twenty_sessions_keep_their_own_pace(gemini):
         turns = await asyncio.gather(*(paced_turn(session, speed) for session in sessions))
     for took, size in turns:
         assert size == 6 * 48000
-        assert 5.8 <= took <= 6.0 + slack * speed  # played out, and not held up by the nineteen others
+        assert 5.8 <= took <= 30  # played out, and not held up by the nineteen others, who would make it 120
 
 
 async def test_a_slow_voice_in_one_session_does_not_hold_up_another(gemini):
