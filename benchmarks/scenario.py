@@ -87,7 +87,7 @@ async def run(kind: Kind, calls: int, plan: Plan, progress: Progress, python: Pa
     Raises `benchmarks.children.ChildFailed`.
     """
     result = Run(kind, calls)
-    with tempfile.TemporaryDirectory(prefix="switchboard-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="switchboard-benchmark-", ignore_cleanup_errors=True) as folder:
         data = Path(folder)
         async with Child("benchmarks.load", log=data / "load.log") as load:
             progress(f"{kind}: starting", 9.0)

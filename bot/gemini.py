@@ -135,9 +135,8 @@ class GeminiSession(GeminiLiveLLMService):
         self._caller_words = CallerWords()
         self._words_timer: asyncio.TimerHandle | None = None
         self._asked: dict[str, int] = {}
-        self._cut = False
+        self._cut = self._leaving = False
         self._nudges = 0
-        self._leaving = False
         self._deadline: asyncio.Timeout | None = None
         super().__init__(
             api_key="held by the shared client",
@@ -301,7 +300,7 @@ class GeminiSession(GeminiLiveLLMService):
             async with asyncio.timeout(None) as self._deadline:
                 while True:
                     try:
-                        async for message in connection.session.receive():
+                        async for message in connection.messages():
                             unreadable = 0
                             await self._handle_whatever(message)
                             if self._leaving and self._may_leave():
@@ -331,9 +330,12 @@ class GeminiSession(GeminiLiveLLMService):
 
     # -- from the model -----------------------------------------------------------------------------------------------
 
-    async def _handle_whatever(self, message: types.LiveServerMessage) -> None:
+    async def _handle_whatever(self, message: types.LiveServerMessage | bytes) -> None:
         try:
-            await self._handle_server_message(message)
+            if isinstance(message, bytes):
+                await self._speak(message)
+            else:
+                await self._handle_server_message(message)
         except Exception as error:
             logger.opt(exception=error).error("A message of the model could not be handled")
             self._trouble("model_message_failed", type(error).__name__)
@@ -354,10 +356,8 @@ class GeminiSession(GeminiLiveLLMService):
             self._handle_msg_resumption_update(message)
         if message.go_away:
             self._warned(message.go_away)
-        if (
-            message.voice_activity
-            and message.voice_activity.voice_activity_type is types.VoiceActivityType.ACTIVITY_END
-        ):
+        activity = message.voice_activity
+        if activity and activity.voice_activity_type is types.VoiceActivityType.ACTIVITY_END:
             self._take_caller_words()
 
     async def _handle_content(self, message: types.LiveServerMessage, content: types.LiveServerContent) -> None:
@@ -377,10 +377,10 @@ class GeminiSession(GeminiLiveLLMService):
             await self._end_turn(content)
 
     async def _speak(self, audio: bytes) -> None:
-        self.bot_turns.model_spoke(self._port_clock.now_ns())
+        self.acted_ns = self._port_clock.now_ns()
+        self.bot_turns.model_spoke(self.acted_ns)
         self._uplink.answered()
-        self._talk.owed = False
-        self._nudges = 0
+        self._talk.owed, self._nudges = False, 0
         await self._begin_speech()
         await self.push_frame(TTSAudioRawFrame(audio=audio, sample_rate=MODEL_OUT_HZ, num_channels=1))
 

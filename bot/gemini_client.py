@@ -23,6 +23,7 @@ from google.genai import live, types
 from google.genai.live import AsyncSession
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websockets_connect
+from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ
@@ -73,6 +74,7 @@ class TappedSocket:
         self._socket = socket
         self._tap = tap
         self._websocket = socket if isinstance(socket, ClientConnection) else None
+        self._ahead: str | bytes | None = None
 
     async def send(self, message: str) -> None:
         """Send a frame of the SDK's."""
@@ -104,10 +106,24 @@ class TappedSocket:
 
     async def recv(self, decode: bool | None = None) -> str | bytes:
         """The next frame."""
+        if self._ahead is not None:
+            data, self._ahead = self._ahead, None
+            return data
         data = await self._socket.recv(decode=decode)
         if self._tap:
             self._tap("model.out", data.encode() if isinstance(data, str) else data)
         return data
+
+    async def recv_speech(self) -> bytes | None:
+        """The audio of the next frame where it holds nothing else; None: `recv` will give that frame, or raise."""
+        try:
+            frame = await self.recv(decode=False)
+        except ConnectionClosed:
+            return None
+        speech = speech_alone(frame)
+        if speech is None:
+            self._ahead = frame
+        return speech
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the WebSocket."""
@@ -181,11 +197,28 @@ live.ws_connect = _open_socket  # type: ignore[attr-defined, assignment]
 
 @dataclass(frozen=True)
 class Connection:
-    """An open Live session: the SDK's for all that is rare, the socket for the caller's audio."""
+    """An open Live session: the SDK's for all that is rare, the socket for the audio of both sides."""
 
     session: AsyncSession
     socket: TappedSocket
     model: str
+
+    async def messages(self) -> AsyncIterator[types.LiveServerMessage | bytes]:
+        """All that the model sends; bytes are audio (24 kHz mono s16le) on which nothing else hangs.
+
+        The SDK takes 40 us to read a message, and most are audio alone. Raises what ``AsyncSession.receive`` raises.
+        """
+        received = self.session.receive()
+        while True:
+            speech = await self.socket.recv_speech()
+            if speech is not None:
+                yield speech
+                continue
+            message = await anext(received, None)
+            if message is None:  # the SDK's iterator ends with each turn
+                received = self.session.receive()
+                message = await anext(received)
+            yield message
 
 
 @dataclass(frozen=True)
@@ -376,6 +409,22 @@ def audio_of(message: types.LiveServerMessage) -> bytes:
         for part in (turn.parts if turn else None) or ()
         if part.inline_data and part.inline_data.data and _is_speech(part.inline_data.mime_type)
     )
+
+
+def speech_alone(frame: str | bytes) -> bytes | None:
+    """The audio of a frame that holds one piece of audio and nothing else, as most do; None for every other frame."""
+    try:
+        message = orjson.loads(frame)
+        content = message["serverContent"]
+        turn = content["modelTurn"]
+        (part,) = turn["parts"]
+        blob = part["inlineData"]
+        extras = len(message) + len(content) + len(part) + len(turn.keys() - {"role"}) - 4
+        if extras or blob.keys() != {"mimeType", "data"} or not _is_speech(blob["mimeType"]):
+            return None
+        return binascii.a2b_base64(blob["data"], strict_mode=True) or None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _is_speech(mime_type: str | None) -> bool:

@@ -223,13 +223,16 @@ class MediaSocket:
 
     async def _read(self, websocket: WebSocket, stream: MediaStream) -> StreamEnd:
         loop = asyncio.get_running_loop()
+        moved = loop.time()
         try:
             async with asyncio.timeout(QUIET_SECONDS) as self._deadline:
                 if self._end:
                     return self._end
                 while True:
                     message = await websocket.receive()
-                    self._deadline.reschedule(loop.time() + QUIET_SECONDS)
+                    if (now := loop.time()) > moved + QUIET_SECONDS / 10:  # moving it takes as long as reading a frame
+                        self._deadline.reschedule(now + QUIET_SECONDS)
+                        moved = now
                     if message["type"] == "websocket.disconnect":
                         return self._end or "lost"
                     text = message.get("text")

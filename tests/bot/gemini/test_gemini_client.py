@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import ssl
 from pathlib import Path
@@ -14,7 +15,7 @@ from google import genai
 from google.genai import types
 
 from bot.errors import ModelError
-from bot.gemini_client import is_word_for_word, probe, speak_once
+from bot.gemini_client import audio_of, is_word_for_word, probe, speak_once, speech_alone
 from bot.gemini_models import LIVE_3_8, live_config, profile_of
 from sandbox.gemini import Close, Faults
 
@@ -45,6 +46,107 @@ async def test_a_rehearsal_goes_through_the_sdk_and_reaches_no_server(gemini: Ho
     for model in MODELS:
         config = live_config(profile_of(model), gemini.flow, "Be brief.", gemini.Tools().declarations)
         await clients.rehearse(model, config)
+
+
+# -- audio alone ------------------------------------------------------------------------------------------------------
+
+
+def audio_frame(*, data: str = "AQID/+8=", rate: str = ";rate=24000", **extra: Any) -> dict[str, Any]:
+    """A frame as the service sends it; `extra` goes into its serverContent."""
+    part = {"inlineData": {"mimeType": f"audio/pcm{rate}", "data": data}}
+    return {"serverContent": {"modelTurn": {"parts": [part]}, **extra}}
+
+
+def by_the_sdk(frame: bytes) -> types.LiveServerMessage:
+    return types.LiveServerMessage.model_validate(json.loads(frame))
+
+
+def test_audio_alone_is_read_as_the_sdk_reads_it() -> None:
+    with_role = audio_frame()
+    with_role["serverContent"]["modelTurn"]["role"] = "model"
+    for frame in (audio_frame(), audio_frame(rate=""), audio_frame(rate="; rate=24000"), with_role):
+        data = json.dumps(frame).encode()
+        assert speech_alone(data) == audio_of(by_the_sdk(data)) == bytes([1, 2, 3, 255, 239])
+        assert speech_alone(data.decode()) == speech_alone(data)
+
+
+TWO_PARTS, WITH_THOUGHT, WITH_USAGE, WITH_METADATA = (audio_frame() for _ in range(4))
+TWO_PARTS["serverContent"]["modelTurn"]["parts"] *= 2
+WITH_THOUGHT["serverContent"]["modelTurn"]["parts"][0]["thought"] = True
+WITH_USAGE["usageMetadata"] = {"totalTokenCount": 1}
+WITH_METADATA["serverContent"]["modelTurn"]["parts"][0]["inlineData"]["displayName"] = "a"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        audio_frame(outputTranscription={"text": "It is"}),
+        audio_frame(interrupted=True),
+        audio_frame(turnComplete=True),
+        audio_frame(rate=";rate=16000"),
+        audio_frame(data="AQID_-8="),
+        audio_frame(data="not base64"),
+        audio_frame(data=""),
+        TWO_PARTS,
+        WITH_THOUGHT,
+        WITH_USAGE,
+        WITH_METADATA,
+        {"serverContent": {"modelTurn": {"parts": []}}},
+        {"serverContent": {"modelTurn": None}},
+        {"serverContent": []},
+        {"setupComplete": {}},
+        {},
+        [],
+        None,
+    ],
+)
+def test_every_other_frame_is_left_to_the_sdk(frame: Any) -> None:
+    assert speech_alone(json.dumps(frame)) is None
+
+
+def test_a_frame_that_is_no_json_is_left_to_the_sdk() -> None:
+    assert speech_alone(b"\xff{") is None
+
+
+RECORDED = sorted((Path(__file__).parents[4] / "shared/data/gemini-recordings").glob("*.jsonl"))
+
+
+@pytest.mark.skipif(not RECORDED, reason="the recordings of the service are not in this repository")
+def test_recorded_frames_are_read_as_the_sdk_reads_them() -> None:
+    alone = 0
+    for line in (line for path in RECORDED for line in path.read_text().splitlines()):
+        # The recordings hold no audio, only where it was.
+        frame = json.dumps(json.loads(line).get("frame")).replace('"data": ""', '"data": "AQID/+8="').encode()
+        if (speech := speech_alone(frame)) is None:
+            continue
+        alone += 1
+        message = by_the_sdk(frame)
+        assert speech == audio_of(message)
+        assert message.model_fields_set == {"server_content"}
+        assert message.server_content
+        assert message.server_content.model_fields_set == {"model_turn"}
+    assert alone > 50
+
+
+async def test_audio_alone_keeps_its_place_between_the_messages_that_the_sdk_reads(gemini: House) -> None:
+    async with gemini.serve(gemini.Mind("one two three")) as server:
+        clients = await gemini.clients(server.url)
+        kinds: list[str] = []
+        pcm = b""
+        async with clients.connect(LIVE, live_config(LIVE_3_8, gemini.flow, "Be brief.", [])) as connection:
+            for turn in (1, 2):
+                await connection.session.send_realtime_input(text="Count.")
+                async for message in connection.messages():
+                    if isinstance(message, bytes):
+                        kinds.append("audio")
+                        pcm += message
+                    elif message.server_content and message.server_content.turn_complete:
+                        kinds.append(f"end of {turn}")
+                        break
+    assert kinds.count("audio") >= 2
+    assert kinds[-1] == "end of 2"
+    assert kinds.index("end of 1") < len(kinds) - 2, "audio of the second turn came through, too"
+    assert len(pcm) % 2 == 0
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
