@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import webrtcvad
 
-from bot.audio import CARRIER_HZ, FRAME_BYTES, FRAME_MS, mean_square, ulaw_to_pcm
+from bot.audio import CARRIER_HZ, FRAME_BYTES, mean_square, ulaw_to_pcm
 
 ONSET_FRAMES = 3
 """Frames with voice, of the last `ONSET_WINDOW`, that pause the bot."""
@@ -120,7 +120,7 @@ class BargeIn:
     """When to pause, resume and cut the bot on one line.
 
     Tell it what was `sent` to the carrier, ask it about each frame that comes back (`hear`), and say when what was sent
-    was `dropped`.
+    was `dropped`: then nothing is paused any more.
     """
 
     def __init__(self) -> None:
@@ -137,11 +137,6 @@ class BargeIn:
         self._rest = 0
         self._protected = False
         self._idle = True
-
-    @property
-    def paused_ms(self) -> int:
-        """How long the bot is paused, in ms."""
-        return (self.paused_frames or 0) * FRAME_MS
 
     def sent(self, mulaw: bytes) -> None:
         """Audio of the bot went to the carrier."""
@@ -207,6 +202,7 @@ class BargeIn:
         assert self.paused_frames is not None
         if self._goes_on():
             if may_cut:
+                self._begin_anew()
                 return "cut"
             self._protected = True
             return self._go_on("protected", was_caller=True)

@@ -194,6 +194,8 @@ class Call:
             case BotStoppedSpeaking() | BargeIn():
                 if not self._turns.bot_is_heard:
                     self._bot_quiet.set()
+                if isinstance(event, BargeIn) and event.by == "caller":
+                    self._silence.caller_cut_in(self._clock.now_ns() / 1e9)
             case StreamStopped():
                 # Nobody hears anything any more.
                 self._bot_quiet.set()
@@ -481,7 +483,7 @@ class Call:
     def _sight(self) -> Sight:
         return Sight(
             line_open=self._media.attached,
-            bot_sounds=self._media.waiting_ms() > 0,
+            bot_sounds=self._media.waiting_ms() > 0 or self._media.paused,
             voiced_ms=self._turns.voiced_ms,
             model_spoke_s=_seconds(self._turns.model_spoke_ns),
             model_acted_s=_seconds(self._gemini.acted_ns),

@@ -203,12 +203,42 @@ class SilenceFilled(CallEvent):
 
 
 @dataclass(frozen=True)
+class PlayoutPaused(CallEvent):
+    """Voice came from the caller's side while the bot spoke: nothing is sent any more.
+
+    The caller still hears ``waiting_ms`` that wait at the carrier. `PlayoutResumed` or `BargeIn` follows.
+    """
+
+    kind = "playout_paused"
+    turn: int
+    waiting_ms: float
+
+
+@dataclass(frozen=True)
+class PlayoutResumed(CallEvent):
+    """It was no interruption: after ``paused_ms`` the bot goes on where it stopped.
+
+    ``why``: the caller's side was ``quiet`` again; it was neither quiet nor speech up to the ``limit``; somebody went
+    on speaking over ``protected`` words, which are said to their end; or the bot had ``finished`` when it was paused.
+    """
+
+    kind = "playout_resumed"
+    turn: int
+    paused_ms: float
+    why: Literal["quiet", "limit", "protected", "finished"]
+
+
+@dataclass(frozen=True)
 class BargeIn(CallEvent):
-    """The model says the caller interrupted it; what waited at the carrier was cleared."""
+    """The caller interrupted the bot, and what waited at the carrier was cleared.
+
+    ``by`` tells who said so: the ``model``, or the ``caller`` by speaking on without a word of the model.
+    """
 
     kind = "barge_in"
     turn: int
     cleared_ms: float
+    by: Literal["model", "caller"] = "model"
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ from bot.events import (
     MessageRecorded,
     ModelConnected,
     ModelFailed,
+    PlayoutPaused,
+    PlayoutResumed,
     SilenceFilled,
     ToolReturned,
     Trouble,
@@ -62,7 +64,9 @@ class Metrics:
         )
         self.refused = self._counter("refused", "Calls that could not be taken and heard why.", "reason")
         self.failures = self._counter("failures", "Failures during calls, by kind.", "kind")
-        self.barge_ins = self._counter("barge_in", "Times a caller interrupted the bot.")
+        self.barge_ins = self._counter("barge_in", "Times a caller interrupted the bot, by who said so.", "by")
+        self.playout_paused = self._counter("playout_paused", "Times the bot paused for a voice on the caller's side.")
+        self.false_stops = self._counter("false_stops", "Pauses after which the bot went on, by why.", "why")
         self.silence_filled = self._counter(
             "silence_filled",
             "Silences in which a ready-made phrase was due.",
@@ -113,8 +117,12 @@ class Metrics:
                 self.refused.labels(reason).inc()
             case BotStartedSpeaking(response_ms=float() | int() as response_ms):
                 self.response_seconds.observe(response_ms / 1_000)
-            case BargeIn():
-                self.barge_ins.inc()
+            case BargeIn(by=by):
+                self.barge_ins.labels(by).inc()
+            case PlayoutPaused():
+                self.playout_paused.inc()
+            case PlayoutResumed(why=why):
+                self.false_stops.labels(why).inc()
             case ToolReturned(name=name, status=status, duration_ms=duration_ms):
                 # An unknown tool's name is the model's invention, and a label must not grow with those.
                 tool = "unknown" if status == "unknown" else name

@@ -49,12 +49,14 @@ def build_pipeline(media: MediaSocket, serializer: MediaSerializer, gemini: Gemi
             serializer=serializer,
         ),
     )
+    voice = BotVoice()
+    media.on_cut_in = voice.cut_in
     return PipelineWorker(
         Pipeline(
             [
                 transport.input(),
                 gemini,
-                BotVoice(),
+                voice,
                 transport.output(),
                 SpokenWords(gemini),
             ]
@@ -120,6 +122,7 @@ class BotVoice(FrameProcessor):
         self._clip_plays = False
         self._model_speaks = False
         self._was_last = False
+        self._was_cut = False
         self._held: list[Frame] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -140,6 +143,14 @@ class BotVoice(FrameProcessor):
         else:
             await self._pass_on(frame)
 
+    async def cut_in(self) -> None:
+        """The caller spoke on over the model, which may not have noticed: drop its turn, and the rest of it to come."""
+        if self._clip_plays:
+            self._held.clear()
+            return
+        self._was_cut = self._model_speaks
+        await self.push_frame(InterruptionFrame())
+
     async def _say(self, clip: ClipFrame) -> None:
         if clip.aside and (self._model_speaks or self._clip_plays):
             return
@@ -156,6 +167,9 @@ class BotVoice(FrameProcessor):
     async def _pass_on(self, frame: Frame) -> None:
         if isinstance(frame, _SPEECH):
             self._model_speaks = not isinstance(frame, TTSStoppedFrame)
+            self._was_cut = self._was_cut and not isinstance(frame, TTSStartedFrame)
+            if self._was_cut:
+                return
         await self.push_frame(frame)
         if isinstance(frame, TTSStoppedFrame):
             await self.push_frame(end_of_turn())

@@ -45,10 +45,10 @@ Action = Literal["one_moment", "nudge", "give_up", "still_there", "goodbye"]
 class Sight:
     """What can be seen of a call at one moment.
 
-    `bot_sounds`: audio of the bot, ready-made words included, is on its way to the caller's ear. `voiced_ms`: voice of
-    the caller since the call began. `model_spoke_s`: when audio of the model last arrived; `model_acted_s`: when it
-    last did anything for the conversation, were it only to write down what it heard. `model_owes`: it was told or asked
-    something and has not answered, or has begun a turn and not ended it.
+    `bot_sounds`: audio of the bot, ready-made words included, is on its way to the caller's ear, or pauses for a
+    moment. `voiced_ms`: voice of the caller since the call began. `model_spoke_s`: when audio of the model last came;
+    `model_acted_s`: when it last did anything for the conversation, were it only to write down what it heard.
+    `model_owes`: it was told or asked something and has not answered, or has begun a turn and not ended it.
     """
 
     line_open: bool
@@ -92,6 +92,11 @@ class Silence:
     def caller_spoke_last(self) -> bool:
         """Whether the caller has said something that the model has not answered by a sound."""
         return self._speech_ms >= SPEECH_MS
+
+    def caller_cut_in(self, now_s: float) -> None:
+        """The caller spoke on over the bot until it was cut off: an answer is due."""
+        self._speech_ms = SPEECH_MS
+        self._voiced_at = now_s
 
     def see(self, now_s: float, sight: Sight) -> Action | None:
         """What to do now. After ``give_up`` and ``goodbye`` nothing more comes.

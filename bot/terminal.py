@@ -19,6 +19,7 @@ from bot.events import (
     KeyPressed,
     ModelConnected,
     ModelFailed,
+    PlayoutResumed,
     StepEntered,
     StreamStarted,
     ToolCalled,
@@ -85,7 +86,10 @@ class CallView:
             case KeyPressed():
                 return f"[bold yellow]caller  [/]pressed {escape(event.digit)}"
             case BargeIn():
-                return f"[red]caller cut in; {event.cleared_ms:.0f} ms unheard[/]"
+                who = "" if event.by == "model" else ", without a word of the model"
+                return f"[red]caller cut in{who}; {event.cleared_ms:.0f} ms unheard[/]"
+            case PlayoutResumed():
+                return f"[dim]the bot paused for {event.paused_ms:.0f} ms and went on ({event.why})[/]"
             case ModelFailed():
                 return f"[red]model   {escape(event.failure)}: {escape(event.detail)}[/]"
             case Trouble():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bot.events import BargeIn, BotSaid, BotStartedSpeaking, BotStoppedSpeaking, CallEvent
 
@@ -57,6 +58,11 @@ class Turns:
     def bot_is_heard(self) -> bool:
         """Whether audio of the bot is still on its way to the caller's ear."""
         return any(turn.sent_ms > turn.heard_ms for turn in self._open.values())
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether the caller may cut off what is being said. Ready-made words are said to their end."""
+        return not self._turn.clip
 
     def caller_voiced(self, now_ns: int) -> None:
         """A frame of the caller had voice in it."""
@@ -119,12 +125,12 @@ class Turns:
             self._record(BotStoppedSpeaking(number))
             self._tell(turn, interrupted=False)
 
-    def interrupted(self) -> None:
-        """The caller cut in and what waited at the carrier was cleared."""
+    def interrupted(self, by: Literal["model", "caller"] = "model") -> None:
+        """The caller cut in, as `by` says, and what waited at the carrier was cleared."""
         cut = list(self._open.values())
         self._open.clear()
         if cut:
-            self._record(BargeIn(cut[-1].number, sum(turn.sent_ms - turn.heard_ms for turn in cut)))
+            self._record(BargeIn(cut[-1].number, sum(turn.sent_ms - turn.heard_ms for turn in cut), by))
         for turn in cut:
             self._tell(turn, interrupted=True)
         if self._speaking or self._turn.text:

@@ -11,7 +11,7 @@ as mu-law bytes and keys as text, and the serializer calls `play`, `end_turn` an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
@@ -29,11 +29,20 @@ from starlette.datastructures import Headers
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ, Downsampler, SpeechMeter, Upsampler
+from bot.barge_in import BargeIn, Verdict
 from bot.carriers import OpenStream
 from bot.carriers.media_stream import MAX_MESSAGE, Audio, Key, Mark, MediaStream, Problem, StreamEvent
 from bot.carriers.playout import Playout
 from bot.errors import StreamRejected
-from bot.events import CallEvent, KeyPressed, MarkReturned, StreamStopped, Trouble
+from bot.events import (
+    CallEvent,
+    KeyPressed,
+    MarkReturned,
+    PlayoutPaused,
+    PlayoutResumed,
+    StreamStopped,
+    Trouble,
+)
 from bot.metrics import Metrics
 from bot.ports import Clock
 
@@ -42,6 +51,8 @@ QUIET_SECONDS = 10.0
 STUCK_SECONDS = 2.0
 """Longest wait for one message to leave. The system buffers about ten seconds of audio before that wait begins."""
 CLOSE_SECONDS = 1.0
+PAUSE_SECONDS = 1.5
+"""Longest pause of the bot. `bot.barge_in` ends it sooner, but counts by the caller's frames, and these may stop."""
 BACKLOG_FRAMES = 500
 """Messages of the caller that may wait for the pipeline: 10 s. Then the oldest are dropped."""
 
@@ -51,6 +62,14 @@ Tap = Callable[[Literal["carrier.in", "carrier.out"], bytes], None]
 
 class BotTurns(Protocol):
     """Whose turn it is; `bot.turns.Turns` fulfils it."""
+
+    @property
+    def number(self) -> int:
+        """The turn that is being spoken, or was last."""
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether the caller may cut off what is being said."""
 
     def caller_voiced(self, now_ns: int) -> None:
         """A frame of the caller had voice in it."""
@@ -64,8 +83,8 @@ class BotTurns(Protocol):
     def played(self, number: int, heard_ms: float, is_end: bool) -> None:
         """So much of a turn was played to the caller."""
 
-    def interrupted(self) -> None:
-        """What waited at the carrier was dropped."""
+    def interrupted(self, by: Literal["model", "caller"]) -> None:
+        """What waited at the carrier was dropped, because `by` said that the caller cut in."""
 
     def line_lost(self) -> None:
         """The stream is gone, and what waited at the carrier with it."""
@@ -80,8 +99,11 @@ class MediaSocket:
     """One call's way to the caller, over one media stream after another.
 
     `tap` gets every message both ways as it was on the wire. `on_event` gets `KeyPressed`, `MarkReturned`,
-    `StreamStopped` and `Trouble` (where ``carrier``): messages that break a rule are counted each, and told once for
-    each kind and stream. Neither may block or raise.
+    `PlayoutPaused`, `PlayoutResumed`, `StreamStopped` and `Trouble` (where ``carrier``): messages that break a rule are
+    counted each, and told once for each kind and stream. Neither may block or raise.
+
+    While the caller may be interrupting, `play` waits (docs/decisions/0018). `on_cut_in` is called when the caller has
+    spoken on for so long that it is sure: it has everything dropped that the bot was saying, by `clear`.
     """
 
     def __init__(
@@ -95,6 +117,15 @@ class MediaSocket:
         self._inbox: asyncio.Queue[Audio | Key | None] = asyncio.Queue(BACKLOG_FRAMES)
         self._playout = Playout()
         self._meter = SpeechMeter()
+        self._barge_in = BargeIn()
+        self._verdict: Verdict | None = None
+        self._may_play = asyncio.Event()
+        self._may_play.set()
+        self._paused_ns = 0
+        self._pause_limit: asyncio.TimerHandle | None = None
+        self._cuts = 0
+        self._cut_by: Literal["model", "caller"] = "model"
+        self.on_cut_in: Callable[[], Awaitable[None]] = _nothing_to_cut
         self._opened: OpenStream | None = None
         self._deadline: asyncio.Timeout | None = None
         self._end: StreamEnd | None = None
@@ -114,6 +145,11 @@ class MediaSocket:
     def playout(self) -> Playout:
         """What the caller has heard, to be read only."""
         return self._playout
+
+    @property
+    def paused(self) -> bool:
+        """Whether the bot waits to learn whether the caller interrupts it."""
+        return not self._may_play.is_set()
 
     def waiting_ms(self) -> float:
         """An estimate of the audio that waits at the carrier."""
@@ -156,10 +192,21 @@ class MediaSocket:
         return end
 
     async def play(self, mulaw: bytes) -> None:
-        """Send audio, and a mark where one is due. Without a stream nobody can hear it and it is dropped."""
-        opened = self._opened
+        """Send audio, and a mark where one is due. Without a stream nobody can hear it and it is dropped.
+
+        Waits while the bot is paused, and drops what was cut off meanwhile.
+        """
         if not mulaw:
             return
+        if self.paused:
+            cuts = self._cuts
+            await self._may_play.wait()
+            if cuts != self._cuts:
+                return
+        await self._play(mulaw)
+
+    async def _play(self, mulaw: bytes) -> None:
+        opened = self._opened
         if opened is None:
             if not self._unheard and not self._closed:
                 self._unheard = True
@@ -167,21 +214,28 @@ class MediaSocket:
             return
         turn = self._turns.audio_sent(len(mulaw) / 8, self._clock.now_ns())
         mark = self._playout.play(len(mulaw), turn, self._now_ms())
+        self._barge_in.sent(mulaw)
         await self._send(opened, opened.stream.audio(mulaw))
         if mark:
             await self._send(opened, opened.stream.mark(mark))
 
-    async def end_turn(self) -> None:
-        """The turn's audio is complete: send its last mark."""
+    async def end_turn(self, tail: bytes = b"") -> None:
+        """The turn is complete but for its last few ms: send these and its last mark. Nothing is left to pause."""
+        if tail and self._playout.turn is not None:
+            await self._play(tail)
         mark = self._playout.end_turn()
         self._turns.ended()
         if mark and self._opened:
             await self._send(self._opened, self._opened.stream.mark(mark))
+        if self.paused:
+            self._barge_in.dropped()
+            self._go_on("finished")
 
     async def clear(self) -> None:
         """The caller cut in: drop what waits at the carrier."""
         self._playout.clear(self._now_ms())
-        self._turns.interrupted()
+        self._turns.interrupted(self._cut_by)
+        self._drop()
         if self._opened:
             await self._send(self._opened, self._opened.stream.clear())
 
@@ -216,6 +270,7 @@ class MediaSocket:
         if self._closed:
             return
         self._closed = True
+        self._drop()
         self._put(None)
         self._finish("closed")
 
@@ -240,6 +295,8 @@ class MediaSocket:
                     self._tap("carrier.in", _bytes(content)[:MAX_MESSAGE])
                     for event in stream.receive(content):
                         self._take(event)
+                    if self._verdict is not None:
+                        await self._heed(self._verdict)
                     if stream.stopped:
                         return "stop"
         except TimeoutError:
@@ -254,6 +311,9 @@ class MediaSocket:
             case Audio():
                 if self._meter.feed(event.payload):
                     self._turns.caller_voiced(self._clock.now_ns())
+                meter, may_cut = self._meter, self._turns.may_be_cut
+                verdict = self._barge_in.hear(event.payload, meter.energy, meter.floor, may_cut=may_cut)
+                self._verdict = verdict or self._verdict
                 self._put(event)
             case Key():
                 self._on_event(KeyPressed(event.digit))
@@ -262,6 +322,56 @@ class MediaSocket:
                 self._mark_returned(event.name)
             case Problem():
                 self._problem(event)
+
+    async def _heed(self, verdict: Verdict) -> None:
+        self._verdict = None
+        if verdict == "pause":
+            await self._pause()
+        elif verdict == "cut":
+            self._cut_by = "caller"
+            await self.on_cut_in()
+            self._cut_by = "model"
+            # Where something that may not be cut has come before it, nothing was dropped.
+            self._go_on("protected")
+        else:
+            self._go_on(verdict)
+
+    async def _pause(self) -> None:
+        if self._playout.turn is None:
+            # All was sent: an answer that overlaps the last word is no interruption.
+            self._barge_in.dropped()
+            return
+        self._may_play.clear()
+        self._paused_ns = self._clock.now_ns()
+        self._pause_limit = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._paused_too_long)
+        self._on_event(PlayoutPaused(self._turns.number, round(self.waiting_ms(), 1)))
+        mark = self._playout.paused()
+        if mark and self._opened:
+            await self._send(self._opened, self._opened.stream.mark(mark))
+
+    def _paused_too_long(self) -> None:
+        self._barge_in.dropped()
+        self._go_on("limit")
+
+    def _go_on(self, why: Literal["quiet", "limit", "protected", "finished"]) -> None:
+        if not self.paused:
+            return
+        paused_ms = (self._clock.now_ns() - self._paused_ns) / 1e6
+        self._on_event(PlayoutResumed(self._turns.number, round(paused_ms, 1), why))
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause_limit:
+            self._pause_limit.cancel()
+            self._pause_limit = None
+        self._may_play.set()
+
+    def _drop(self) -> None:
+        """What the bot was saying is not said: also what waits for the end of a pause."""
+        self._cuts += 1
+        self._verdict = None
+        self._barge_in.dropped()
+        self._end_pause()
 
     def _problem(self, problem: Problem) -> None:
         self._metrics.carrier_messages_bad.labels(problem.kind).inc()
@@ -312,6 +422,7 @@ class MediaSocket:
         self._opened = None
         self._playout.lost(self._now_ms())
         self._turns.line_lost()
+        self._drop()
         self._on_event(StreamStopped(end))
 
     def _trouble(self, failure: str, detail: str) -> None:
@@ -348,16 +459,17 @@ class MediaSerializer(FrameSerializer):
             self._down.reset()
             await self._socket.clear()
         elif isinstance(frame, OutputTransportMessageFrame) and "end_of_turn" in frame.message:
-            tail = self._down.flush()
-            if self._socket.playout.turn is not None:
-                await self._socket.play(tail)
-            await self._socket.end_turn()
+            await self._socket.end_turn(self._down.flush())
 
     async def deserialize(self, data: str | bytes) -> Frame | None:
         """The caller's audio for the model, and keys as words, because Gemini hears no tones."""
         if isinstance(data, str):
             return InputTextRawFrame(f"[The caller pressed {data}]")
         return InputAudioRawFrame(self._up.feed(data), MODEL_IN_HZ, 1)
+
+
+async def _nothing_to_cut() -> None:
+    """Until a pipeline is there."""
 
 
 def _bytes(message: str | bytes) -> bytes:

@@ -79,6 +79,10 @@ class Playout:
         self._empty_at_ms = max(self._empty_at_ms, now_ms) + length_ms
         return self._mark(str(self._marks + 1)) if self._unmarked_ms >= MARK_EVERY_MS else None
 
+    def paused(self) -> str | None:
+        """Nothing more is sent for now. Gives the name of the mark to send, if audio stands behind the last one."""
+        return self._mark(str(self._marks + 1)) if self._turn is not None and self._unmarked_ms else None
+
     def end_turn(self) -> str | None:
         """All of the turn was sent. Gives the name of the mark to send; None where no turn is open."""
         if self._turn is None:

@@ -18,6 +18,7 @@ import websockets
 
 from sandbox import sound
 from sandbox.conversation import Caller, Conversation, ScriptError, Speaker, Spoken, Turn, load_script, sample_customer
+from sandbox.surroundings import Surroundings
 from sandbox.twilio.lines import RemoteExchange
 from sandbox.twilio.microphone import Microphone, NoMicrophone
 from sandbox.twilio.phone import Phone
@@ -60,6 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--auth-token", help="instead of the card's")
     add("--public-url", default="", metavar="URL", help="the server's PUBLIC_URL, where it has one")
     add("--time-limit", type=float, default=600, metavar="SECONDS", help="hang up after this (%(default)s)")
+    around = parser.add_argument_group("what is on the line besides the caller")
+    around.add_argument("--echo-db", type=float, metavar="DB", help="what is heard comes back, e.g. -20 (default: not)")
+    around.add_argument("--echo-ms", type=int, default=150, metavar="MS", help="so much later (%(default)s)")
+    around.add_argument("--noise", type=Path, metavar="FILE", help="an audio file, repeated all through the call")
     faults = parser.add_argument_group("what goes wrong on purpose")
     faults.add_argument("--jitter-ms", type=int, default=0, help="delay the caller's frames by up to this")
     faults.add_argument("--burst-ms", type=int, default=0, help="hold the caller's frames back and send them together")
@@ -139,7 +144,9 @@ async def _place(args: argparse.Namespace, card: dict[str, str], caller: _Watche
         signer=signer,
         on_event=caller.tell,
     )
-    call = phone.dial(url, caller=caller, from_=args.from_, to=args.to, time_limit=args.time_limit, **options)
+    noise = sound.load(args.noise) if args.noise else b""
+    surrounded = Surroundings(caller, args.echo_db, args.echo_ms, noise)
+    call = phone.dial(url, caller=surrounded, from_=args.from_, to=args.to, time_limit=args.time_limit, **options)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows

@@ -18,6 +18,8 @@ from bot.events import (
     CallRefused,
     ModelConnected,
     ModelFailed,
+    PlayoutPaused,
+    PlayoutResumed,
     ToolReturned,
     Trouble,
 )
@@ -90,7 +92,16 @@ def test_tools_are_timed_by_name_and_status_and_invented_names_make_no_series() 
 def test_model_setup_and_barge_in() -> None:
     figures = after(ModelConnected("gemini-3.8-live", 340, False), BargeIn(1, 200), BargeIn(2, 300))
     assert figures["switchboard_model_setup_seconds_sum"] == pytest.approx(0.34)
-    assert figures["switchboard_barge_in_total"] == 2
+    assert figures['switchboard_barge_in_total{by="model"}'] == 2
+
+
+def test_pauses_and_false_stops() -> None:
+    figures = after(
+        PlayoutPaused(1, 40), PlayoutResumed(1, 400, "quiet"), PlayoutPaused(1, 40), BargeIn(1, 0, "caller")
+    )
+    assert figures["switchboard_playout_paused_total"] == 2
+    assert figures['switchboard_false_stops_total{why="quiet"}'] == 1
+    assert figures['switchboard_barge_in_total{by="caller"}'] == 1
 
 
 def test_what_is_no_figure_changes_none() -> None:
@@ -122,9 +133,9 @@ def test_every_figure_is_explained_and_named_alike() -> None:
 
 def test_two_apps_do_not_share_figures() -> None:
     one, other = Metrics(), Metrics()
-    one.observe(BargeIn(1, 0))
-    assert rendered(one)["switchboard_barge_in_total"] == 1
-    assert rendered(other)["switchboard_barge_in_total"] == 0
+    one.observe(PlayoutPaused(1, 0))
+    assert rendered(one)["switchboard_playout_paused_total"] == 1
+    assert rendered(other)["switchboard_playout_paused_total"] == 0
 
 
 class HandLoop:

@@ -151,3 +151,13 @@ def test_marks_add_up_whatever_happens(steps: list[tuple[str, int]]) -> None:
 
 def test_the_spacing_of_marks_is_what_the_docs_say() -> None:
     assert pytest.approx(400) == MARK_EVERY_MS
+
+
+def test_a_pause_is_marked_where_audio_stands_behind_the_last_mark() -> None:
+    playout = Playout()
+    assert playout.paused() is None
+    speak(playout, 1, 520)
+    assert playout.paused() == "turn:1:2"
+    assert playout.paused() is None
+    assert playout.returned("turn:1:2", 600) == Returned("played", 1, 520.0, False)
+    assert speak(playout, 1, 400) == ["turn:1:3"]

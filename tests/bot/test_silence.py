@@ -266,3 +266,11 @@ def test_whatever_happened_a_line_on_which_nobody_speaks_any_more_is_ended(
     assert line.actions[-1] in ("give_up", "goodbye")
     if (owes or not connected) and not runs:
         assert line.did[-1][0] - began <= GIVE_UP_SECONDS + GRACES * GRACE_SECONDS
+
+
+def test_a_caller_who_cut_the_bot_off_is_owed_an_answer() -> None:
+    line = Line()
+    line.run(3.0, speech=True)
+    line.silence.caller_cut_in(line.now)
+    line.run(6.0)
+    assert line.actions == ["one_moment", "nudge"]

@@ -122,3 +122,20 @@ def test_whatever_happens_no_turn_is_told_twice_or_heard_more_than_whole(steps: 
     assert started == sorted(set(started))
     spoken = sorted("".join("".join(event.text.split()) for event in said))
     assert spoken == sorted("".join("".join(words).split()))
+
+
+def test_who_said_so_stands_in_the_barge_in() -> None:
+    subject, events = turns()
+    subject.audio_sent(400, 0)
+    subject.interrupted("caller")
+    assert events[1:] == [BargeIn(0, 400.0, "caller")]
+
+
+def test_ready_made_words_may_not_be_cut_and_the_next_ones_may() -> None:
+    subject, _ = turns()
+    assert subject.may_be_cut
+    subject.clip("This call is recorded.", aside=False)
+    subject.audio_sent(400, 0)
+    assert not subject.may_be_cut
+    subject.ended()
+    assert subject.may_be_cut

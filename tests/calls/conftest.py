@@ -34,6 +34,7 @@ from desk.desk import migrate
 from sandbox.conversation import Conversation, Habits, Turn
 from sandbox.gemini import GeminiStandIn
 from sandbox.mind import Reply
+from sandbox.surroundings import Surroundings
 from sandbox.twilio.call import LiveCall
 from sandbox.twilio.exchange import Exchange
 from sandbox.twilio.phone import Phone
@@ -94,11 +95,14 @@ class Site:
         assert found is not None
         return found
 
-    def dial(self, *turns: Turn, habits: Habits | None = None, **options: Any) -> LiveCall:
-        """A call that is not running yet."""
+    def dial(
+        self, *turns: Turn, habits: Habits | None = None, around: dict[str, Any] | None = None, **options: Any
+    ) -> LiveCall:
+        """A call that is not running yet; `around` are the caller's `Surroundings`."""
+        caller = Conversation(turns, habits or Habits(stays=True, hello_ms=20_000))
         return self.phone.dial(
             f"{self.url}/twilio/voice",
-            caller=Conversation(turns, habits or Habits(stays=True, hello_ms=20_000)),
+            caller=Surroundings(caller, **around) if around else caller,
             status_callback=f"{self.url}/twilio/status",
             fallback_url=f"{self.url}/twilio/fallback",
             **options,

@@ -22,6 +22,8 @@ from bot.events import (
     KeyPressed,
     MarkReturned,
     ModelConnected,
+    PlayoutPaused,
+    PlayoutResumed,
     StreamStarted,
     ToolCalled,
     ToolReturned,
@@ -55,12 +57,14 @@ EVENTS: list[tuple[float, CallEvent]] = [
     (410, GreetingStarted("cache", "Hello, this is Ivory Dental.")),
     (4_000, CallerSaid("I need a [bold]check-up[/]")),
     (4_900, BotStartedSpeaking(1, 612.0, 540.0)),
+    (4_950, PlayoutPaused(1, 40.0)),
     (5_000, BargeIn(1, 820.0)),
     (5_001, BotSaid("Of course, which day would you like?", 0.4, True)),
     (5_500, KeyPressed("5")),
     (6_000, ToolCalled("t1", "find_slots", {"service": "check-up", "day": "2026-11-03"}, "booking")),
     (6_040, ToolReturned("t1", "find_slots", "ok", {"slots": ["2026-11-03T15:00"]}, 38.0)),
     (6_900, BotStartedSpeaking(2, 880.5, None)),
+    (6_990, PlayoutResumed(2, 540.0, "quiet")),
     (7_000, MarkReturned("m1", "played")),
     (7_001, MarkReturned("m2", "cleared")),
     (8_000, ToolCalled("t2", "book_appointment", {"start": "2026-11-03T15:00"}, "booking")),
@@ -120,7 +124,13 @@ def test_it_tells_the_call(tape: Path, capsys: pytest.CaptureFixture[str], monke
         "marks: 2 sent, 1 played, 1 cleared unheard",
     ):
         assert expected in lines
-    for expected in ("I need a [bold]check-up[/]", "Of course, which day would you like?", "40% heard", "pressed 5"):
+    for expected in (
+        "I need a [bold]check-up[/]",
+        "Of course, which day would you like?",
+        "40% heard",
+        "pressed 5",
+        "paused for 540 ms",
+    ):
         assert expected in text
     assert "never finished" not in text
 
