@@ -70,6 +70,8 @@ FINISH_SECONDS = 12.0
 """Words that are being heard are let to their end for so long before the last words of a call."""
 HAND_OVER_SECONDS = 15.0
 """A carrier that is to hand a caller over asks what comes next this soon after the stream is gone."""
+STALL_SECONDS = 1.0
+"""A model that has sent no audio for so long is not speaking, whatever it has begun."""
 LOOK_SECONDS = 0.2
 """The line is looked at this often for who speaks."""
 HANG_UP_SECONDS = 3.0
@@ -496,7 +498,10 @@ class Call:
         clip = self._parts.greetings.clip(self._flow, getattr(self._flow.phrases, phrase))
         self.record(SilenceFilled(phrase, "cache" if clip else "none"))
         if clip:
-            await play_clip(self._worker, clip.pcm, clip.text, aside=True)
+            # A model that spoke a moment ago has begun to answer; one that did not has stopped in its sentence.
+            spoke_ns = self._turns.model_spoke_ns
+            stalled = spoke_ns is None or self._clock.now_ns() - spoke_ns > STALL_SECONDS * 1e9
+            await play_clip(self._worker, clip.pcm, clip.text, aside=True, stalled=stalled)
 
 
 def _seconds(moment_ns: int | None) -> float | None:

@@ -85,7 +85,9 @@ class CallerWords:
     def add(self, piece: str) -> None:
         """A piece as the model sent it, with its own spaces."""
         words = " ".join(piece.split())
-        is_same_again = " " in words and words == " ".join(self._pieces.split())
+        # A token begins with its space: "no", " no" was said twice, "Yes." and "Yes." is one utterance told twice.
+        is_whole = " " in words or not piece[:1].isspace()
+        is_same_again = is_whole and words == " ".join(self._pieces.split())
         self._pieces += "" if is_same_again else piece
 
     def take(self, now_s: float) -> str:

@@ -81,13 +81,16 @@ async def run_pipeline(worker: PipelineWorker) -> None:
 class ClipFrame(DataFrame):
     """Ready-made words (24 kHz mono s16le) to be said.
 
-    An `aside` fills a silence: it is no answer. After the `last` words of a call the model is not heard any more.
+    An `aside` fills a silence: it is no answer, and is dropped where the model has begun to speak meanwhile; `stalled`
+    says that the model is silent in the middle of its sentence. After the `last` words of a call the model is not heard
+    any more.
     """
 
     words: str = ""
     pcm24k: bytes = b""
     aside: bool = False
     last: bool = False
+    stalled: bool = False
     interruptible: bool = field(default=False, init=False)
 
 
@@ -101,13 +104,19 @@ class ClipWordsFrame(DataFrame):
 
 
 async def play_clip(
-    worker: PipelineWorker, pcm24k: bytes, words: str = "", *, aside: bool = False, last: bool = False
+    worker: PipelineWorker,
+    pcm24k: bytes,
+    words: str = "",
+    *,
+    aside: bool = False,
+    last: bool = False,
+    stalled: bool = False,
 ) -> None:
     """Say ready-made words (24 kHz mono s16le). They are heard to their end, whatever the caller does.
 
-    See `ClipFrame` for `aside` and `last`. An aside is dropped where the model has begun to speak meanwhile.
+    See `ClipFrame` for `aside`, `last` and `stalled`.
     """
-    await worker.queue_frame(ClipFrame(words, pcm24k, aside, last))
+    await worker.queue_frame(ClipFrame(words, pcm24k, aside, last, stalled))
 
 
 class BotVoice(FrameProcessor):
@@ -152,6 +161,9 @@ class BotVoice(FrameProcessor):
         await self.push_frame(InterruptionFrame())
 
     async def _say(self, clip: ClipFrame) -> None:
+        if self._model_speaks and clip.stalled:
+            # What comes of the sentence later is a turn of its own.
+            await self._pass_on(TTSStoppedFrame())
         if clip.aside and (self._model_speaks or self._clip_plays):
             return
         self._clip_plays = True

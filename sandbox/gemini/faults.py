@@ -36,6 +36,7 @@ class Faults:
     (`setup_seconds`, `drop_after_ms`, `go_away_at_seconds`): these are read once, when it begins.
     Drops close the socket without a close frame unless `drop_close` says how: `drop_after_ms` of the session,
     `drop_at_bot_ms` of speech sent in it, `drop_at_caller_ms` of one utterance (its closing silence included).
+    From `stall_at_bot_ms` of one turn's speech on, what is left of it comes `stall_seconds` late.
     """
 
     # before the session is up
@@ -72,6 +73,8 @@ class Faults:
     # turns
     empty_turn: tuple[int, ...] = ()
     missing_turn_complete: tuple[int, ...] = ()
+    stall_at_bot_ms: int | None = None
+    stall_seconds: float = 5.0
     two_parts: bool = False
     usage_alone: bool = False
 

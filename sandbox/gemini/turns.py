@@ -140,14 +140,19 @@ class Turns:
             return  # interrupted while the voice was at work
         begin = max(begin, now)
         turn.playback_end = max(turn.playback_end, begin) + len(pcm) / (2 * OUTPUT_RATE)
-        end = begin
+        faults = self._faults()
+        end, sent_ms = begin, 0
         for frame in speech_frames(
             self._profile,
             reply.say,
             pcm,
             transcript=self.settings.transcribes_output,
-            two_parts=self._faults().two_parts,
+            two_parts=faults.two_parts,
         ):
+            if faults.stall_at_bot_ms is not None and sent_ms < faults.stall_at_bot_ms <= sent_ms + frame.audio_ms:
+                begin += faults.stall_seconds
+                turn.playback_end += faults.stall_seconds
+            sent_ms += frame.audio_ms
             end = begin + frame.offset
             step = partial(self._send_speech, turn, frame.frame, frame.audio_ms, frame.text)
             self._outbox.at(end, step, turn=turn.number)

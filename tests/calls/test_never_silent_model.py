@@ -91,15 +91,42 @@ async def test_a_model_that_only_has_empty_turns(open_site: Any, say: Say) -> No
     assert events[-1].reason == "model_silent"
 
 
-async def test_a_turn_that_is_never_declared_complete_is_followed_by_the_next(open_site: Any, say: Say) -> None:
-    faults = Faults(missing_turn_complete=(1,), usage_alone=True, two_parts=True, duplicate_transcript=(1,))
-    async with open_site(
-        ListedMind("This is the first answer.", END_CALL, "Good bye to you."), gemini={"faults": faults}
-    ) as site:
+ODD = {
+    "no turnComplete": Faults(missing_turn_complete=(1,)),
+    "two parts": Faults(two_parts=True),
+    "usage alone": Faults(usage_alone=True),
+    "a transcript twice": Faults(duplicate_transcript=(1,)),
+    "all at once": Faults(missing_turn_complete=(1,), usage_alone=True, two_parts=True, duplicate_transcript=(1,)),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_odd_messages_of_the_model_change_nothing_for_the_caller(open_site: Any, say: Say, odd: str) -> None:
+    mind = ListedMind("This is the first answer.", END_CALL, "Good bye to you.")
+    async with open_site(mind, gemini={"faults": ODD[odd]}) as site:
         record = await site.ring(say(), say())
         events = await site.tape_of(record.call_sid)
     assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
+    assert all(event.heard == 1.0 for event in kinds(events, "bot_said"))
+    assert [event.text for event in kinds(events, "caller_said")] == ["something"] * 2
+    # What was used is told with turnComplete, or by itself; only a turn that never ends does not tell.
+    assert len(kinds(events, "tokens_used")) >= (1 if ODD[odd].missing_turn_complete else 2)
     assert troubles(events) == []
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_function_that_does_not_exist_is_told_and_the_conversation_goes_on(open_site: Any, say: Say) -> None:
+    mind = ListedMind("This is the first answer.", END_CALL, "Good bye to you.")
+    async with open_site(mind, gemini={"faults": Faults(unknown_function_call=(1,))}) as site:
+        record = await site.ring(say(), say())
+        events = await site.tape_of(record.call_sid)
+        metrics = await site.metrics()
+    unknown = kinds(events, "tool_returned")[0]
+    assert unknown.status == "unknown"
+    assert "end_call" in unknown.result["hint"]
+    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
+    assert 'switchboard_tool_seconds_count{status="unknown",tool="unknown"} 1.0' in metrics
+    assert events[-1].reason == "goodbye"
 
 
 @pytest.mark.usefixtures("hasty")
@@ -124,6 +151,29 @@ async def test_a_slow_function_is_filled_in_for_and_its_answer_follows_the_phras
     assert filler.response_ms is None
     assert answer.response_ms > 2_200
     assert 'switchboard_silence_filled_total{phrase="one_moment",source="cache"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("seconds", [4.8, 600.0], ids=["for a while", "for good"])
+@pytest.mark.usefixtures("hasty")
+async def test_a_model_that_stalls_in_its_sentence_is_filled_in_for(open_site: Any, say: Say, seconds: float) -> None:
+    """The stand-in's seconds are half as long here."""
+    words = " ".join(["word"] * 40)
+    faults = FaultPlan(sessions={1: Faults(stall_at_bot_ms=800, stall_seconds=seconds)})
+    mind = ListedMind(words, "Sorry, where was I?")
+    async with open_site(mind, gemini={"faults": faults}) as site:
+        record = await site.ring(say(), habits=BRIEF)
+        events = await site.tape_of(record.call_sid)
+    one_moment, (_, begun, filler, *rest) = site.flow.phrases.one_moment, said(events)
+    assert filler == one_moment
+    assert begun.split() == ["word"] * len(begun.split())
+    if seconds < 10:
+        assert len(begun.split()) + len(" ".join(rest).split()) == 40
+        assert troubles(events) == []
+    else:
+        assert rest[-1] == "Sorry, where was I?"
+        assert troubles(events) == ["model_quiet"]
+    stop, start = record.heard_segments[1].end_ms, record.heard_segments[2].start_ms
+    assert start - stop < 1_500 + 900
 
 
 @pytest.mark.usefixtures("hasty")

@@ -57,8 +57,8 @@ async def test_the_greeting_starts_before_the_model_is_ready(open_site: Any) -> 
     async with open_site(gemini={"faults": Faults(setup_seconds=2.5)}, warm=False) as site:
         site.gemini.faults.every = Faults()
         await site.app.state.parts.greetings.warm(site.flow)
-        site.gemini.faults.every = Faults(setup_seconds=1.5)
-        record = await site.ring(habits=Habits(linger_ms=300, hello_ms=20_000))
+        site.gemini.faults.every = Faults(setup_seconds=6.0)  # 3 s at this speed
+        record = await site.ring(habits=Habits(linger_ms=3500, hello_ms=20_000))
         kinds = [event.kind for event in await site.tape_of(record.call_sid)]
     assert kinds.index("bot_started_speaking") < kinds.index("model_connected")
     assert record.heard_segments[0].start_ms < 500

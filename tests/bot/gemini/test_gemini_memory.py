@@ -182,6 +182,13 @@ def test_the_same_again_later_is_the_caller() -> None:
     assert words.take(4.0) == "Hello?"
 
 
+def test_one_word_that_comes_twice_is_one_word() -> None:
+    words = CallerWords()
+    words.add("Yes.")
+    words.add("Yes.")
+    assert words.take(1.0) == "Yes."
+
+
 def test_a_word_may_be_said_twice() -> None:
     words = CallerWords()
     words.add(" no")
