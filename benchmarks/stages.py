@@ -60,6 +60,7 @@ SEAMS = (
     Seam("Gemini send", "up", f"{_CLIENT}.send"),
     Seam("Gemini's WebSocket in", "down", f"{_CLIENT}.data_received"),
     Seam("parse", "down", "google.genai.live:AsyncSession._receive"),
+    Seam("parse", "down", "bot.gemini_client:TappedSocket.recv_speech"),
     Seam("parse", "down", f"{_CLIENT}.recv"),
     Seam("model session", "down", "bot.gemini:GeminiSession._handle_server_message"),
     Seam("output pacing", "down", "pipecat.transports.base_output:BaseOutputTransport.MediaSender.handle_audio_frame"),

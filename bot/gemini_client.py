@@ -15,12 +15,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol
 
 import orjson
 from google import genai
 from google.genai import live, types
 from google.genai.live import AsyncSession
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed
@@ -195,6 +197,39 @@ async def _nobody(uri: str, **options: Any) -> AsyncIterator[Socket]:
 live.ws_connect = _open_socket  # type: ignore[attr-defined, assignment]
 
 
+_NOTHING_ELSE = ConfigDict(extra="forbid", val_json_bytes="base64")
+
+
+@with_config(_NOTHING_ELSE)
+class _Blob(TypedDict):
+    mimeType: str
+    data: bytes
+
+
+@with_config(_NOTHING_ELSE)
+class _Part(TypedDict):
+    inlineData: _Blob
+
+
+@with_config(_NOTHING_ELSE)
+class _Turn(TypedDict):
+    parts: tuple[_Part]
+    role: NotRequired[str]
+
+
+@with_config(_NOTHING_ELSE)
+class _Content(TypedDict):
+    modelTurn: _Turn
+
+
+@with_config(_NOTHING_ELSE)
+class _SpeechAlone(TypedDict):
+    serverContent: _Content
+
+
+_SPEECH_ALONE = TypeAdapter(_SpeechAlone)
+
+
 @dataclass(frozen=True)
 class Connection:
     """An open Live session: the SDK's for all that is rare, the socket for the audio of both sides."""
@@ -206,7 +241,7 @@ class Connection:
     async def messages(self) -> AsyncIterator[types.LiveServerMessage | bytes]:
         """All that the model sends; bytes are audio (24 kHz mono s16le) on which nothing else hangs.
 
-        The SDK takes 40 us to read a message, and most are audio alone. Raises what ``AsyncSession.receive`` raises.
+        The SDK takes 50 us to read a message, and most are audio alone. Raises what ``AsyncSession.receive`` raises.
         """
         received = self.session.receive()
         while True:
@@ -414,17 +449,11 @@ def audio_of(message: types.LiveServerMessage) -> bytes:
 def speech_alone(frame: str | bytes) -> bytes | None:
     """The audio of a frame that holds one piece of audio and nothing else, as most do; None for every other frame."""
     try:
-        message = orjson.loads(frame)
-        content = message["serverContent"]
-        turn = content["modelTurn"]
-        (part,) = turn["parts"]
-        blob = part["inlineData"]
-        extras = len(message) + len(content) + len(part) + len(turn.keys() - {"role"}) - 4
-        if extras or blob.keys() != {"mimeType", "data"} or not _is_speech(blob["mimeType"]):
-            return None
-        return binascii.a2b_base64(blob["data"], strict_mode=True) or None
-    except (ValueError, LookupError, TypeError, AttributeError):
+        (part,) = _SPEECH_ALONE.validate_json(frame)["serverContent"]["modelTurn"]["parts"]
+    except ValidationError:
         return None
+    blob = part["inlineData"]
+    return (blob["data"] or None) if _is_speech(blob["mimeType"]) else None
 
 
 def _is_speech(mime_type: str | None) -> bool:

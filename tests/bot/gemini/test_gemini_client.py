@@ -64,7 +64,8 @@ def by_the_sdk(frame: bytes) -> types.LiveServerMessage:
 def test_audio_alone_is_read_as_the_sdk_reads_it() -> None:
     with_role = audio_frame()
     with_role["serverContent"]["modelTurn"]["role"] = "model"
-    for frame in (audio_frame(), audio_frame(rate=""), audio_frame(rate="; rate=24000"), with_role):
+    url_safe = audio_frame(data="AQID_-8=")
+    for frame in (audio_frame(), url_safe, audio_frame(rate=""), audio_frame(rate="; rate=24000"), with_role):
         data = json.dumps(frame).encode()
         assert speech_alone(data) == audio_of(by_the_sdk(data)) == bytes([1, 2, 3, 255, 239])
         assert speech_alone(data.decode()) == speech_alone(data)
@@ -84,7 +85,6 @@ WITH_METADATA["serverContent"]["modelTurn"]["parts"][0]["inlineData"]["displayNa
         audio_frame(interrupted=True),
         audio_frame(turnComplete=True),
         audio_frame(rate=";rate=16000"),
-        audio_frame(data="AQID_-8="),
         audio_frame(data="not base64"),
         audio_frame(data=""),
         TWO_PARTS,
