@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, Vali
 
 import desk.business
 from bot.errors import FlowError
-from bot.flow_business import Block, BusinessEntry, Instruction, Name, Sentence, Week, Words, wrong
+from bot.flow_business import Block, BusinessEntry, Days, Instruction, Name, Sentence, Week, Words, wrong
 from bot.flow_checks import references
 from bot.flow_yaml import Document, Problem, nearest, problems_of, schema_of
 from bot.handover import StaffLine
@@ -148,6 +148,17 @@ class Limits(Block):
     """How often it is asked in a row; after one more silence the caller hears `phrases.goodbye` and the call ends."""
 
 
+class Retention(Block):
+    """How long calls are kept, in days from their beginning; left out, what the server's RETENTION_… settings say."""
+
+    audio_days: Days | None = None
+    """The recording."""
+    transcript_days: Days | None = None
+    """What was said and done: words, arguments and results of functions, summary."""
+    number_days: Days | None = None
+    """The caller's number."""
+
+
 class Flow(Block):
     """One business line: who answers, in which voice, with which tools and steps."""
 
@@ -187,6 +198,9 @@ class Flow(Block):
     """How far a call may go."""
     handover: HandoverEntry | None = None
     """Where callers go whom the assistant cannot help; left out, they hear why and the call ends."""
+
+    retention: Retention = Retention()
+    """How long calls are kept; left out, what the server's settings say."""
 
     _content_hash: str = PrivateAttr("")
 

@@ -64,6 +64,7 @@ Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Instruction = Annotated[str, StringConstraints(min_length=1, max_length=1200)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Minutes = Annotated[int, Field(ge=0, le=24 * 60, multiple_of=desk.business.CELL_MINUTES)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
 OpenPeriod = Annotated[Period, BeforeValidator(_period)]
 Periods = Annotated[
     tuple[OpenPeriod, ...],

@@ -29,6 +29,9 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+Days = Annotated[int, Field(ge=0, le=36_500)]
+
+
 class Settings(BaseSettings):
     """Every setting, its default and what it means. Secrets are `SecretStr`, so that no log shows one."""
 
@@ -71,6 +74,9 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr | None = Field(None, description="Session token, with temporary keys.")
     aws_region: str | None = Field(None, description="Region of the recordings' bucket.")
     aws_endpoint_url: str | None = Field(None, description="Another S3-compatible store than Amazon's.")
+    retention_audio_days: Days | None = Field(None, description="Days to keep recordings; left out, for good.")
+    retention_transcript_days: Days | None = Field(None, description="Days to keep what was said on calls.")
+    retention_number_days: Days | None = Field(None, description="Days to keep callers' numbers.")
     redis_url: str | None = Field(None, repr=False, description="Redis, when several processes serve one number.")
     flow: str = Field("dental", description="The flow that answers: a file in flows/, with or without .yaml.")
     max_calls: int = Field(20, ge=1, le=1000, description="Calls at once; further callers hear a busy sentence.")
@@ -176,6 +182,15 @@ class Settings(BaseSettings):
         }
 
     @property
+    def retention(self) -> dict[str, int | None]:
+        """Days to keep each kind; None for good."""
+        return {
+            "audio": self.retention_audio_days,
+            "transcript": self.retention_transcript_days,
+            "number": self.retention_number_days,
+        }
+
+    @property
     def uses_stand_in_model(self) -> bool:
         """Nothing says which Gemini to use, so the stand-in answers."""
         return self.google_api_key is None
@@ -206,6 +221,7 @@ _CURES = {
     "webhook_urls": "Give https:// addresses, separated by commas.",
     "webhook_secret": "Give whsec_ and 24 to 64 bytes in base64, or any long text.",
     "public_url": "Give the https:// address that Twilio calls, without a path that is not served here.",
+    **{f"retention_{kind}_days": "Give whole days, 0 or more." for kind in ("audio", "transcript", "number")},
     "port": "Give a port between 0 and 65535.",
     "max_calls": "Give a number between 1 and 1000.",
     "log_level": "Use TRACE, DEBUG, INFO, WARNING or ERROR.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +126,17 @@ class Database:
                 session.execute(select(1).select_from(of).limit(1))
         except SQLAlchemyError as error:
             raise _unusable(error) from error
+
+    def truncate_log(self) -> bool:
+        """Move what SQLite's write-ahead log holds into the database, and empty the log; False while others read it.
+
+        Postgres does its own.
+        """
+        if self.dialect != "sqlite":
+            return True
+        with self._turn, closing(self._engine.raw_connection()) as connection:
+            (busy, _, _), *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return not busy
 
     def close(self) -> None:
         """Give up this use; the last one closes the connections."""
@@ -244,7 +255,9 @@ def _unusable(error: SQLAlchemyError) -> ConfigurationError:
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver would begin transactions by itself, and too late; `_begin_sqlite` does it.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_LOCK_WAIT_MS}", "foreign_keys=ON"):
+    pragmas = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_LOCK_WAIT_MS}", "foreign_keys=ON")
+    # What is deleted is overwritten: what callers said must not lie about in free pages.
+    for pragma in (*pragmas, "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

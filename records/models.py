@@ -270,9 +270,11 @@ class AuditRow(Base):
 
 
 class ErasedRow(Base):
-    """A call that was erased and must not come back; its id as SHA-256."""
+    """A call that was erased and must not come back, by the digest of its id. ``call_id`` only until all is removed."""
 
     __tablename__ = "records_erased"
 
     digest: Mapped[str] = mapped_column(primary_key=True)
     at: Mapped[datetime]
+    who: Mapped[str]
+    call_id: Mapped[str | None]

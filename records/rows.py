@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from records.models import Base, CallRow, ChangeRow, DetailRow, FlagRow, SearchRow, ToolCallRow, TurnRow
@@ -84,6 +84,15 @@ def insert_parts(session: Session, call: int, laid: Laid) -> None:
             session.execute(statement, [{"call": call, **row} for row in rows])
 
 
+def replace_record(session: Session, call: int, record: CallRecord, saved_at: datetime) -> None:
+    """Put a record in the place of the call's former one; acknowledgements of flags stay."""
+    laid = lay(record, acknowledged(session, call), saved_at)
+    session.execute(update(CallRow).where(CallRow.id == call).values(laid.call))
+    for table in PARTS:
+        session.execute(delete(table).where(table.__table__.c.call == call))
+    insert_parts(session, call, laid)
+
+
 def read(session: Session, call_id: str) -> CallRecord | None:
     """The record of a call, as it was saved."""
     columns = [getattr(CallRow, name) for name in (*_IN_CALL, *_IN_OUTCOME)]
@@ -105,6 +114,49 @@ def read(session: Session, call_id: str) -> CallRecord | None:
     values["tools"] = _rows(session, ToolCallRow, call.id)
     values["flags"] = _rows(session, FlagRow, call.id)
     return _RECORD.validate_python(values)
+
+
+def without(record: CallRecord, kinds: Iterable[str]) -> CallRecord:
+    """A record without what these kinds hold: who spoke when, figures, cost and disposition stay."""
+    if "transcript" in kinds:
+        record = replace(
+            record,
+            turns=tuple(replace(turn, text="", unheard="", words=()) for turn in record.turns),
+            tools=tuple(replace(tool, arguments={}, result={}) for tool in record.tools),
+            keys=(),
+            flags=tuple(replace(flag, detail="") for flag in record.flags),
+            outcome=replace(
+                record.outcome,
+                changes=tuple(replace(change, text="") for change in record.outcome.changes),
+                summary="",
+                fields={},
+            ),
+        )
+    if "number" in kinds and record.from_number:
+        number = re.compile(re.escape(record.from_number.lstrip("+")))
+        record = replace(
+            record,
+            from_number="",
+            tools=tuple(
+                replace(tool, arguments=_blanked(tool.arguments, number), result=_blanked(tool.result, number))
+                for tool in record.tools
+            ),
+            outcome=replace(
+                record.outcome,
+                summary=number.sub("", record.outcome.summary),
+                fields=_blanked(record.outcome.fields, number),
+            ),
+        )
+    return record
+
+
+def _blanked(value: Any, number: re.Pattern[str]) -> Any:
+    """JSON without a number."""
+    if isinstance(value, str):
+        return number.sub("", value)
+    if isinstance(value, Mapping):
+        return {key: _blanked(inner, number) for key, inner in value.items()}
+    return [_blanked(inner, number) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def acknowledged(session: Session, call: int) -> Acknowledged:

@@ -120,17 +120,12 @@ class Store:
             lock_call(session, record.call_id)
             if session.get(ErasedRow, digest(record.call_id)):
                 return False
-            known = _key(session, record.call_id)
-            if known is None:
-                laid = rows.lay(record, {}, utc(self._clock))
-                call = _insert_call(session, record, laid.call)
+            known = session.scalar(select(CallRow).where(CallRow.call_id == record.call_id))
+            if known:
+                rows.replace_record(session, known.id, rows.without(record, expired(known)), utc(self._clock))
             else:
-                call = known
-                laid = rows.lay(record, rows.acknowledged(session, call), utc(self._clock))
-                session.execute(update(CallRow).where(CallRow.id == call).values(laid.call))
-                for table in rows.PARTS:
-                    session.execute(delete(table).where(table.__table__.c.call == call))
-            rows.insert_parts(session, call, laid)
+                laid = rows.lay(record, {}, utc(self._clock))
+                rows.insert_parts(session, _insert_call(session, record, laid.call), laid)
         return True
 
     def call(self, call_id: str) -> CallRecord | None:

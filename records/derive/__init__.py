@@ -100,6 +100,7 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
         keys=keys,
         waterfalls=waterfalls,
         flags=(*commitments.check(spoken, tools), *_gaps(spoken), *_integrity(timeline), *unknown),
+        retention=_retention(flow),
     )
     return Derived(record, timeline)
 
@@ -107,6 +108,14 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
 def _language(flow: dict[str, Any]) -> str:
     content = flow.get("content")
     return str(content.get("language") or "en-US") if isinstance(content, dict) else "en-US"
+
+
+def _retention(flow: dict[str, Any]) -> dict[str, int]:
+    """The days that the flow keeps each kind; what it leaves out is for the settings to say."""
+    content = flow.get("content")
+    asked = content.get("retention") if isinstance(content, dict) else None
+    days = {name.removesuffix("_days"): value for name, value in (asked or {}).items()}
+    return {kind: value for kind, value in days.items() if isinstance(value, int)}
 
 
 def _call_id(path: Path) -> str:

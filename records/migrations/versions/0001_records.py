@@ -100,7 +100,7 @@ def upgrade() -> None:
     table("audit_log", identity(), moment("at"), text("who"), text("what"), text("call_id"), json("detail"))
     index("audit_log", "at")
     index("audit_log", "call_id")
-    table("erased", text("digest", primary_key=True), moment("at"))
+    table("erased", text("digest", primary_key=True), moment("at"), text("who"), text("call_id", nullable=True))
     for statement in SQLITE_SEARCH if op.get_context().dialect.name == "sqlite" else POSTGRES_SEARCH:
         op.execute(statement)
 

@@ -1,0 +1,211 @@
+"""The end of what may not be kept: by age, kind by kind (retention), or a call as a whole, by order (erasure).
+
+A tape holds sound, words and number in one, so it goes as soon as the first of the three does; the record says so by
+its ``expired`` kinds, and cannot be derived again. An erased call leaves an audit row and the digest of its id, by
+which a job that still works on it is told that there is nothing to keep. Everything here blocks, and may be repeated:
+what a killed process began is finished by the next `Retention.sweep`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from loguru import logger
+from sqlalchemy import BigInteger, and_, cast, delete, func, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from bot.errors import TapeError
+from bot.events import CallReceived
+from bot.ports import Clock, utc
+from bot.tape import TapeReader
+from desk.database import Database
+from records import rows
+from records.inbox import Inbox, tape_key
+from records.models import AuditRow, CallRow, DeliveryRow, ErasedRow, RecordingRow, ScoreRow, TapeRow
+from records.recordings import Recordings
+from records.rows import KINDS
+from records.store import digest, lock_call
+
+_DAY_MS = 86_400_000
+_AT_ONCE = 200
+_MERGED_PAGES = 200
+"""How much of the full-text index is rewritten in one transaction: others may write in between."""
+
+
+class Retention:
+    """Removes from tapes, recordings, records and the search index what may not be kept."""
+
+    def __init__(
+        self,
+        database: Database,
+        recordings: Recordings,
+        inbox: Inbox,
+        days: Mapping[str, int | None],
+        clock: Clock,
+        forget_jobs: Callable[[Sequence[str]], None],
+    ) -> None:
+        """`days` to keep each of `KINDS` where a call's flow does not say; None for good (`Settings.retention`).
+
+        `forget_jobs` removes what the job queue knows of these workflows.
+        """
+        self._database = database
+        self._recordings = recordings
+        self._inbox = inbox
+        self._days = days
+        self._clock = clock
+        self._forget_jobs = forget_jobs
+
+    # -- by age -------------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> int:
+        """Finish erasures that were begun, and remove what is too old; how many calls that concerned."""
+        with self._database.reading() as session:
+            begun = session.scalars(select(ErasedRow.call_id).where(ErasedRow.call_id.is_not(None))).all()
+        for call_id in begun:
+            self._erase(str(call_id))
+        count = len(begun)
+        while due := self._due():
+            for call_id, kinds in due:
+                self._expire(call_id, kinds)
+            count += len(due)
+        if count:
+            self._overwrite()
+            logger.info("Retention removed something from {} calls", count)
+        return count
+
+    def _due(self) -> list[tuple[str, tuple[str, ...]]]:
+        now_ms = self._clock.wall_ns() // 1_000_000
+        is_due = {}
+        for kind in KINDS:
+            days = func.coalesce(getattr(CallRow, f"retain_{kind}_days"), self._days.get(kind))
+            too_old = CallRow.id < now_ms - cast(days, BigInteger) * _DAY_MS
+            is_due[kind] = and_(getattr(CallRow, f"{kind}_expired_at").is_(None), too_old)
+        query = select(CallRow.call_id, *is_due.values()).where(or_(*is_due.values())).limit(_AT_ONCE)
+        with self._database.reading() as session:
+            return [
+                (call_id, tuple(kind for kind, yes in zip(KINDS, flags, strict=True) if yes))
+                for call_id, *flags in session.execute(query)
+            ]
+
+    def _expire(self, call_id: str, kinds: tuple[str, ...]) -> None:
+        """Files first: a process that is killed in between finds the call due again."""
+        if "audio" in kinds:
+            self._recordings.delete_all(call_id)
+        else:
+            self._recordings.delete(tape_key(call_id))
+        self._remove_from_inbox(call_id)
+        now = utc(self._clock)
+        with self._database.writing() as session:
+            lock_call(session, call_id)
+            record = rows.read(session, call_id)
+            call = session.scalar(select(CallRow.id).where(CallRow.call_id == call_id))
+            if record is None or call is None:
+                return
+            session.execute(
+                update(CallRow).where(CallRow.id == call).values({f"{kind}_expired_at": now for kind in kinds})
+            )
+            rows.replace_record(session, call, rows.without(record, kinds), now)
+            if "audio" in kinds:
+                session.execute(delete(RecordingRow).where(RecordingRow.call == call))
+            if "transcript" in kinds:
+                session.execute(update(ScoreRow).where(ScoreRow.call == call).values(answers={}))
+            session.add(
+                AuditRow(at=now, who="retention", what="expired", call_id=call_id, detail={"kinds": list(kinds)})
+            )
+
+    # -- by order -----------------------------------------------------------------------------------------------------
+
+    def erase_call(self, call_id: str, who: str) -> bool:
+        """Remove everything of a call; False where nothing of it is known."""
+        return bool(self._erase_all([call_id] if self._is_known(call_id) else [], who))
+
+    def erase_number(self, number: str, who: str) -> int:
+        """Remove everything of all calls from this number (E.164); how many those were.
+
+        Calls that were not derived yet are found by their tapes; those in progress are not, ask again afterwards.
+        """
+        with self._database.reading() as session:
+            found = set(session.scalars(select(CallRow.call_id).where(CallRow.from_number == number)))
+        found |= {path.stem for path in self._inbox.finished() if _caller_of(path) == number}
+        return self._erase_all(sorted(found), who)
+
+    def _erase_all(self, call_ids: Sequence[str], who: str) -> int:
+        now = utc(self._clock)
+        with self._database.writing() as session:
+            for call_id in call_ids:
+                lock_call(session, call_id)
+                session.merge(ErasedRow(digest=digest(call_id), at=now, who=who, call_id=call_id))
+        for call_id in call_ids:
+            self._erase(call_id)
+        if call_ids:
+            self._overwrite()
+        return len(call_ids)
+
+    def _is_known(self, call_id: str) -> bool:
+        with self._database.reading() as session:
+            for of in (CallRow.call_id, TapeRow.call_id, DeliveryRow.call_id):
+                if session.scalar(select(of).where(of == call_id).limit(1)):
+                    return True
+        return bool(self._inbox.find(call_id)) or any(True for _ in self._recordings.list(call_id))
+
+    def _erase(self, call_id: str) -> None:
+        """Remove a call whose `ErasedRow` is there already, so that nothing of it is saved any more."""
+        self._recordings.delete_all(call_id)
+        self._remove_from_inbox(call_id)
+        with self._database.reading() as session:
+            messages = session.scalars(select(DeliveryRow.id).where(DeliveryRow.call_id == call_id)).all()
+        self._forget_jobs([call_id, *messages])
+        key = digest(call_id)
+        with self._database.writing() as session:
+            lock_call(session, call_id)
+            for table in (TapeRow, DeliveryRow, CallRow):
+                session.execute(delete(table).where(table.__table__.c.call_id == call_id))
+            session.execute(update(AuditRow).where(AuditRow.call_id == call_id).values(call_id=key, detail={}))
+            erased = session.get_one(ErasedRow, key)
+            session.add(AuditRow(at=utc(self._clock), who=erased.who, what="erased", call_id=key, detail={}))
+            erased.call_id = None
+
+    # -- what both need -----------------------------------------------------------------------------------------------
+
+    def _remove_from_inbox(self, call_id: str) -> None:
+        """Take a finished tape out. That of a call in progress is its writer's, and is dropped when it is derived."""
+        path = self._inbox.find(call_id)
+        if path and path.suffix == ".mcap":
+            self._inbox.remove(path)
+
+    def _overwrite(self) -> None:
+        """Have SQLite let go of what was deleted: words in the search index, and pages in the write-ahead log."""
+        if self._database.dialect != "sqlite":
+            return
+        _merge(self._database, -_MERGED_PAGES)
+        while _merge(self._database, _MERGED_PAGES):
+            pass
+        if not self._database.truncate_log():
+            logger.warning("The database's log could not be emptied, because somebody reads; the next sweep does it")
+
+
+def _caller_of(tape: Path) -> str:
+    try:
+        for record in TapeReader(tape):
+            if record.channel == "event" and isinstance(event := CallReceived.from_json(record.data), CallReceived):
+                return event.from_number
+    except (TapeError, OSError, ValueError):
+        return ""
+    return ""
+
+
+def _merge(database: Database, pages: int) -> bool:
+    """Rewrite some pages of FTS5's index, and drop what was deleted; whether there was anything to do.
+
+    A negative number begins to merge everything into one segment (sqlite.org/fts5.html, the 'merge' command).
+    """
+    with database.writing() as session:
+        before = _changes(session)
+        command = "INSERT INTO records_search_index (records_search_index, rank) VALUES ('merge', :pages)"
+        session.execute(text(command), {"pages": pages})
+        return _changes(session) - before >= 2
+
+
+def _changes(session: Session) -> int:
+    return int(session.scalar(text("SELECT total_changes()")) or 0)
