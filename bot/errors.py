@@ -17,7 +17,8 @@
     │   ├── SlotTaken           somebody has that time; ``alternatives`` are free ones
     │   └── NotUnderstood       a value that is not a phone number, a name, a date
     ├── TapeError               a tape cannot be read or written
-    └── RecordingsError         the store of recordings refuses or cannot be reached
+    ├── RecordingsError         the store of recordings refuses or cannot be reached
+    └── BackupError             a copy of the database was not made
 
 A failure on the call path is never only an exception: whoever catches it records an event, counts it and lets the
 caller hear words.
@@ -133,3 +134,7 @@ class TapeError(SwitchboardError):
 
 class RecordingsError(SwitchboardError):
     """The store of recordings refuses, fails or cannot be reached."""
+
+
+class BackupError(SwitchboardError):
+    """A copy of the database was not made."""

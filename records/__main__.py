@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +21,7 @@ from bot.logs import configure_logging
 from bot.ports import Ids, SystemClock
 from bot.settings import Settings, load_settings
 from desk.database import open_database
+from records.backup import back_up
 from records.job_log import JobLog
 from records.store import migrate
 
@@ -41,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     jobs_command.add_argument("--call", metavar="CALL", help="all steps of this call, finished ones too")
     retry_command = command("retry", retry, "try again now what failed for a call")
     retry_command.add_argument("call", metavar="CALL")
+    delete_command = command("delete", delete, "remove everything of a call, or of all calls from a number")
+    what = delete_command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--call", metavar="CALL")
+    what.add_argument("--number", metavar="NUMBER", help="as the carrier gives it, such as +12125550101")
+    delete_command.add_argument("--who", metavar="NAME", default="command line", help="for the audit log")
+    backup_command = command("backup", backup, "copy the SQLite database while it is in use")
+    backup_command.add_argument("file", type=Path, metavar="FILE")
     return top
 
 
@@ -80,6 +90,33 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
     open_worker(settings, SystemClock(), name, life).run(before=before)
     sys.stdout.flush()
     os._exit(0)  # a step that still runs is finished by the next worker; Python would wait for its thread
+
+
+def delete(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Erase."""
+    from records.jobs import forget_jobs  # these take a second
+    from records.retention import Retention
+    from records.steps import open_parts
+
+    migrate(settings.database)
+    parts = open_parts(settings, SystemClock())
+    forget = partial(forget_jobs, settings)
+    retention = Retention(parts.database, parts.recordings, parts.inbox, settings.retention, parts.clock, forget)
+    if arguments.call:
+        count = int(retention.erase_call(arguments.call, arguments.who))
+    else:
+        count = retention.erase_number(arguments.number, arguments.who)
+    parts.store.close()
+    parts.database.close()
+    print(f"{count} {'call is' if count == 1 else 'calls are'} erased.")
+    return 0 if count else 1
+
+
+def backup(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Copy the database."""
+    copied = back_up(settings.database, arguments.file)
+    print(f"{arguments.file}: {copied.calls} calls, {copied.bytes:,} bytes, checked.")
+    return 0
 
 
 def _log(settings: Settings) -> JobLog:

@@ -10,10 +10,13 @@ plan, and passes over a step that it does not know any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, DBOSClient, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from dbos import error as dbos_error
 from loguru import logger
 from sqlalchemy.engine import make_url
@@ -131,6 +134,10 @@ class Jobs:
         except dbos_error.DBOSException:
             return  # another worker was faster, and it runs
 
+    def forget(self, workflows: Sequence[str]) -> None:
+        """Remove what is known of jobs and messages, by their ids."""
+        DBOS.delete_workflows(list(workflows))
+
     def has_failed(self, call_id: str) -> bool:
         """Whether a job has ended badly, or is unknown here."""
         status = DBOS.get_workflow_status(call_id)
@@ -171,6 +178,23 @@ class Jobs:
         step = self._steps.get(name)
         note = step(call_id) if step else "This version has no such step."
         self._log.done(call_id, name, note)
+
+
+def forget_jobs(settings: Settings, workflows: Sequence[str]) -> None:
+    """Remove what is known of jobs and messages, from a process that does not run them."""
+    url = jobs_database(settings)
+    file = Path(str(make_url(url).database)) if url.startswith("sqlite") else None
+    if file and not file.exists():
+        return
+    client = DBOSClient(system_database_url=url, dbos_system_schema=SCHEMA)
+    try:
+        client.delete_workflows(list(workflows))
+    finally:
+        client.destroy()
+    if file:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("VACUUM")  # DBOS does not overwrite what it deletes
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def jobs_database(settings: Settings) -> str:

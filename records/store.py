@@ -118,7 +118,8 @@ class Store:
         """
         with self._database.writing() as session:
             lock_call(session, record.call_id)
-            if session.get(ErasedRow, digest(record.call_id)):
+            if erased := session.get(ErasedRow, digest(record.call_id)):
+                erased.call_id = record.call_id  # something of it is there again: the next sweep removes it
                 return False
             known = session.scalar(select(CallRow).where(CallRow.call_id == record.call_id))
             if known:

@@ -23,9 +23,10 @@ from loguru import logger
 from bot.ports import Clock
 from bot.settings import Settings
 from records.inbox import Tape, archive
-from records.job_log import ARCHIVE
+from records.job_log import ARCHIVE, JobGone
 from records.jobs import Jobs, described, jobs_database
 from records.record import CallRecord
+from records.retention import Retention
 from records.steps import PLAN, CallSteps, Parts, open_parts
 from records.store import migrate
 from records.webhooks import Webhooks
@@ -34,6 +35,7 @@ TICK_SECONDS = 0.5
 BEAT_SECONDS = 3.0
 DEAD_SECONDS = 15.0
 MEND_SECONDS = 30.0
+RETENTION_SECONDS = 600.0
 NICENESS = 10
 ARCHIVES_AT_ONCE = 2
 
@@ -88,10 +90,12 @@ class Worker:
         self._log = parts.log
         self._jobs = jobs
         self._webhooks = webhooks
+        days = parts.settings.retention
+        self._retention = Retention(parts.database, parts.recordings, parts.inbox, days, parts.clock, jobs.forget)
         self._clock = parts.clock
         self._life = life
         self._tapes: dict[Path, str] = {}  # the finished tapes of the inbox and the ids of their calls
-        self._pool = ThreadPoolExecutor(ARCHIVES_AT_ONCE, thread_name_prefix="archive")
+        self._pool = ThreadPoolExecutor(ARCHIVES_AT_ONCE + 1, thread_name_prefix="files")
         self._seen: dict[str, tuple[datetime, int]] = {}  # the others' last heartbeat, and since when it is their last
         self._due: dict[str, int] = {}
         self._told = b""
@@ -123,6 +127,8 @@ class Worker:
         self._guarded("retries", self._try_again)
         if self._is_due("mending", MEND_SECONDS):
             self._guarded("mending", self._mend)
+        if self._is_due("retention", RETENTION_SECONDS):
+            self._pool.submit(self._guarded, "retention", self._retention.sweep)
         self._guarded("figures", self._tell_figures)
 
     def _guarded(self, what: str, work: Callable[[], object]) -> None:
@@ -187,6 +193,8 @@ class Worker:
                 archive(tape, call_id, self._recordings)
                 self._log.done(call_id, ARCHIVE)
             self._jobs.submit(call_id, [step for step in steps if step != ARCHIVE])
+        except JobGone:
+            self._recordings.delete_all(call_id)  # erased meanwhile
         except Exception as error:
             problem = described(error)
             logger.error("Archiving the tape of call {} failed: {}", call_id, problem)

@@ -1,0 +1,124 @@
+"""``python -m records delete`` and ``backup``, as an operator runs them."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+
+import pytest
+from dbos import DBOS
+
+from bot.settings import Settings
+from records.__main__ import main
+from records.jobs import Jobs, jobs_database
+from records.store import Store, migrate
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    settings = Settings(_env_file=None)
+    migrate(settings.database)
+    return settings
+
+
+@pytest.fixture
+def open_store(settings, clock):
+    """Opens stores on the settings' database; a test that replaces the database closes them itself."""
+
+    @contextmanager
+    def open_one():
+        store = Store(settings.database, clock)
+        store.open()
+        try:
+            yield store
+        finally:
+            store.close()
+
+    return open_one
+
+
+@pytest.fixture
+def store(open_store):
+    with open_store() as store:
+        yield store
+
+
+def test_a_backup_holds_what_was_there_and_can_be_put_back(settings, open_store, make_record, tmp_path, capsys):
+    stop, saved = threading.Event(), []
+    with open_store() as store:
+        store.save(make_record("CA1"))
+        store.save(make_record("CA2", 1))
+
+        def write():
+            while not stop.is_set():
+                saved.append(store.save(make_record("CA2", 1, duration_ms=float(len(saved)))))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            assert main(["backup", str(tmp_path / "copy.db")]) == 0
+        finally:
+            stop.set()
+            writer.join()
+        assert "copy.db: 2 calls" in capsys.readouterr().out
+        assert all(saved)
+        store.save(make_record("CA3", 2))
+    # As docs/runbook.md says: the server is stopped, the copy takes the database's place, without a log.
+    data = tmp_path / "data"
+    for name in ("switchboard.db-wal", "switchboard.db-shm"):
+        (data / name).unlink(missing_ok=True)
+    (tmp_path / "copy.db").rename(data / "switchboard.db")
+    migrate(settings.database)
+    with open_store() as store:
+        assert store.call("CA1") == make_record("CA1")
+        assert [hit.call.call_id for hit in store.search("cleaning").items] == ["CA2", "CA1"]
+        assert store.save(make_record("CA4", 3))
+
+
+def test_a_backup_replaces_nothing_and_leaves_nothing_half(settings, tmp_path, capsys, monkeypatch):
+    (tmp_path / "copy.db").write_text("precious")
+    assert main(["backup", str(tmp_path / "copy.db")]) == 2
+    assert (tmp_path / "copy.db").read_text() == "precious"
+    assert main(["backup", str(tmp_path / "nowhere" / "copy.db")]) == 2
+    database = tmp_path / "data" / "switchboard.db"
+    database.write_bytes(b"x" * 100_000)
+    assert main(["backup", str(tmp_path / "other.db")]) == 2
+    assert not list(tmp_path.glob("other*"))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1/calls")
+    assert main(["backup", str(tmp_path / "other.db")]) == 2
+    errors = capsys.readouterr().err
+    for words in ("replace nothing", "unable to open", "not a database", "pg_dump"):
+        assert words in errors
+
+
+def test_deleting_tells_how_many_calls_are_gone(settings, store, make_record, capsys):
+    for number in range(3):
+        store.save(make_record(f"CA{number}", number))
+    assert main(["delete", "--call", "CA0", "--who", "ana"]) == 0
+    assert main(["delete", "--call", "CA0"]) == 1
+    assert main(["delete", "--number", "+12125550101"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["1 call is erased.", "0 calls are erased.", "2 calls are erased."]
+    assert store.calls().items == ()
+    assert {entry.who for entry in store.audit_log().items} == {"ana", "command line"}
+
+
+def test_a_deleted_call_is_gone_from_the_job_queue(settings, store, make_record, tmp_path):
+    store.save(make_record("CAsecret"))
+    jobs = Jobs(None, {}, lambda _: None, jobs_database(settings), "worker")
+    jobs.open()
+    try:
+        jobs.submit("CAsecret", [])
+        DBOS.retrieve_workflow("CAsecret").get_result()
+    finally:
+        jobs.close()
+    assert main(["delete", "--call", "CAsecret"]) == 0
+    with sqlite3.connect(tmp_path / "data" / "jobs.db") as database:
+        assert database.execute("SELECT count(*) FROM workflow_status").fetchone() == (0,)
+    database.close()
+    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert [path.name for path in files if b"CAsecret" in path.read_bytes()] == []
