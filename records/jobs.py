@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +192,9 @@ def forget_jobs(settings: Settings, workflows: Sequence[str]) -> None:
     finally:
         client.destroy()
     if file:
-        with closing(sqlite3.connect(file)) as connection:
-            connection.execute("VACUUM")  # DBOS does not overwrite what it deletes
+        # DBOS does not overwrite what it deletes. While a worker writes there, ids of calls stay until they are.
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as connection:
+            connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
