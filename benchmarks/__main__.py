@@ -25,7 +25,7 @@ QUICK_RESULT = ROOT / "data" / "benchmarks-quick.json"
 
 QUICK = {1: Plan(answer=6, interrupt=5), 10: Plan(answer=6, interrupt=5)}
 FULL = {1: Plan(answer=45), 10: Plan(), 30: Plan(talk=60)}
-LONG = FULL | {30: Plan(talk=600)}
+MEMORY = {1: Plan(answer=6, interrupt=0, talk=30), 30: Plan(answer=6, interrupt=0, talk=600)}
 STAGES = Plan(answer=5, interrupt=0, talk=15, stages=True)
 STAGE_CALLS = 30
 _BEFORE_SECONDS = 5.0
@@ -103,6 +103,18 @@ async def measure(plans: dict[int, Plan], *, stages: Plan | None, utterances: in
     }
 
 
+async def measure_memory(console: Console) -> str:
+    """What a further call holds after ten minutes of talk, in words. Raises `benchmarks.children.ChildFailed`."""
+    async with _Bar(console, sum(seconds_of(plan, calls) for calls, plan in MEMORY.items())) as bar:
+        few, many = [await run("switchboard", calls, plan, bar.step) for calls, plan in MEMORY.items()]
+    each = (many.rss_mb - few.rss_mb) / (many.calls - few.calls)
+    growth = (many.rss_growth_mb_per_minute or 0.0) / many.calls
+    return (
+        f"After ten minutes of talk: {each:.2f} MB for each further call ({few.rss_mb:.0f} MB with {few.calls}, "
+        f"{many.rss_mb:.0f} MB with {many.calls}); in the last five minutes {growth:.3f} MB for each call and minute."
+    )
+
+
 def write(result: dict[str, Any], console: Console) -> None:
     """The page, its picture and its JSON file."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -121,15 +133,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="1 and 10 calls, a few seconds each; writes no page")
-    length.add_argument("--long", action="store_true", help="ten minutes of talk before memory is read (45 minutes)")
+    length.add_argument("--memory", action="store_true", help="only our memory after ten minutes of talk (13 minutes)")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    plans = QUICK if options.quick else LONG if options.long else FULL
-    measuring = measure(
-        plans, stages=None if options.quick else STAGES, utterances=6 if options.quick else 40, console=console
-    )
     try:
-        result = asyncio.run(measuring)
+        if options.memory:
+            console.print(asyncio.run(measure_memory(console)), highlight=False)
+            return 0
+        result = asyncio.run(
+            measure(QUICK, stages=None, utterances=6, console=console)
+            if options.quick
+            else measure(FULL, stages=STAGES, utterances=40, console=console)
+        )
     except ChildFailed as failure:
         console.print(f"[red]The measurement failed.[/] {failure}", highlight=False)
         return 1
