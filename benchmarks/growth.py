@@ -1,7 +1,7 @@
 """``uv run -m benchmarks.growth``: how the store's lists, searches and pages stay fast as calls pile up.
 
 Fills SQLite, and Postgres where its address is given, with made-up calls, and times what the console asks for through
-`records.store.Store` at 1,000, 10,000 and 100,000 calls. Writes docs/growth.md.
+`records.store.Store` at 1,000, 10,000 and 100,000 calls. Writes docs/store.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ from records.search import CallFilter, Page
 from records.store import Store, migrate
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "growth.md"
+PAGE = ROOT / "docs" / "store.md"
 _BEGIN, _END = (
     "<!-- written by uv run -m benchmarks.growth: begin -->",
     "<!-- written by uv run -m benchmarks.growth: end -->",
@@ -192,7 +192,7 @@ def measure(store: Store, engine: str, total: int) -> Iterator[Timing]:
         yield Timing(case, engine, total, tuple(times[case.name]), found[case.name])
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run it; the exit status is 1 where a mark was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument(
@@ -200,8 +200,8 @@ def main() -> int:
     )
     parser.add_argument("--calls", type=int, default=100_000, help="the largest number of calls (default 100,000)")
     parser.add_argument("--folder", type=Path, help="where the SQLite file is made (default: a temporary folder)")
-    parser.add_argument("--no-page", action="store_true", help="print the tables, leave docs/growth.md as it is")
-    arguments = parser.parse_args()
+    parser.add_argument("--no-page", action="store_true", help="print the tables, leave docs/store.md as it is")
+    arguments = parser.parse_args(argv)
     sizes = [size for size in (1_000, 10_000, 100_000) if size < arguments.calls] + [arguments.calls]
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="switchboard-growth-") as folder:
         urls = {"SQLite": f"sqlite:///{folder}/growth.db"}
