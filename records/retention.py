@@ -9,13 +9,14 @@ what a killed process began is finished by the next `Retention.sweep`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from loguru import logger
 from sqlalchemy import BigInteger, and_, cast, delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from bot.errors import TapeError
+from bot.errors import RecordingsError, TapeError
 from bot.events import CallReceived
 from bot.ports import Clock, utc
 from bot.tape import TapeReader
@@ -59,33 +60,61 @@ class Retention:
     # -- by age -------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> int:
-        """Finish erasures that were begun, and remove what is too old; how many calls that concerned."""
+        """Finish erasures that were begun, and remove what is too old; how many calls that concerned.
+
+        A call that cannot be worked on is passed over, tried again next time, and raised at the end; where the store of
+        recordings fails, `RecordingsError` ends the sweep at once.
+        """
         with self._database.reading() as session:
             begun = session.scalars(select(ErasedRow.call_id).where(ErasedRow.call_id.is_not(None))).all()
         for call_id in begun:
             self._erase(str(call_id))
-        count = len(begun)
-        while due := self._due():
-            for call_id, kinds in due:
-                self._expire(call_id, kinds)
-            count += len(due)
+        count = len(begun) + self._erase_all(self._tapes_without_record(), "retention")
+        failed: Exception | None = None
+        after = 0
+        while due := self._due(after):
+            after = due[-1][0]
+            for _, call_id, kinds in due:
+                try:
+                    self._expire(call_id, kinds)
+                    count += 1
+                except RecordingsError:
+                    raise
+                except Exception as error:
+                    logger.error("Retention failed for call {}: {}", call_id, type(error).__name__)
+                    failed = error
         if count:
             self._overwrite()
             logger.info("Retention removed something from {} calls", count)
+        if failed:
+            raise failed
         return count
 
-    def _due(self) -> list[tuple[str, tuple[str, ...]]]:
+    def _tapes_without_record(self) -> Sequence[str]:
+        """Tapes that nothing could be derived from, and that are older than the shortest time to keep anything."""
+        days = [days for days in self._days.values() if days is not None]
+        if not days:
+            return []
+        has_record = select(1).where(CallRow.call_id == TapeRow.call_id).exists()
+        limit = utc(self._clock) - timedelta(days=min(days))
+        # A day longer: a tape that was just found is being derived.
+        query = select(TapeRow.call_id).where(TapeRow.found_at < limit - timedelta(days=1), ~has_record)
+        with self._database.reading() as session:
+            return session.scalars(query).all()
+
+    def _due(self, after: int) -> list[tuple[int, str, tuple[str, ...]]]:
+        """The next calls with something too old: key, id and the kinds."""
         now_ms = self._clock.wall_ns() // 1_000_000
         is_due = {}
         for kind in KINDS:
             days = func.coalesce(getattr(CallRow, f"retain_{kind}_days"), self._days.get(kind))
             too_old = CallRow.id < now_ms - cast(days, BigInteger) * _DAY_MS
             is_due[kind] = and_(getattr(CallRow, f"{kind}_expired_at").is_(None), too_old)
-        query = select(CallRow.call_id, *is_due.values()).where(or_(*is_due.values())).limit(_AT_ONCE)
+        query = select(CallRow.id, CallRow.call_id, *is_due.values()).where(or_(*is_due.values()), CallRow.id > after)
         with self._database.reading() as session:
             return [
-                (call_id, tuple(kind for kind, yes in zip(KINDS, flags, strict=True) if yes))
-                for call_id, *flags in session.execute(query)
+                (key, call_id, tuple(kind for kind, yes in zip(KINDS, flags, strict=True) if yes))
+                for key, call_id, *flags in session.execute(query.order_by(CallRow.id).limit(_AT_ONCE))
             ]
 
     def _expire(self, call_id: str, kinds: tuple[str, ...]) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from bot.errors import RecordingsError
 from bot.events import CallReceived
 from bot.tape_file import HEAD, Record, encode_chunk, finish_tape
-from records.inbox import Inbox
+from records.inbox import Inbox, Tape
+from records.job_log import JobLog
 from records.record import Turn
 from records.recordings import Recordings
 from records.retention import Retention
@@ -236,6 +238,65 @@ def test_an_expiry_that_was_interrupted_is_repeated(kept, retention, store, cloc
     assert store.page("CA1").expired == ()
     assert retention(audio=30).sweep() == 1
     assert keys(recordings) == []
+
+
+def test_one_call_that_cannot_be_worked_on_keeps_no_other_from_its_end(kept, retention, store, clock, sql):
+    for number in range(3):
+        kept(f"CA{number}", minutes=number)
+    sql("UPDATE records_details SET rest = '{}' WHERE call = (SELECT id FROM records_calls WHERE call_id = 'CA1')")
+    clock.now += days(31)
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            retention(audio=30).sweep()
+    assert [(call.call_id, call.expired) for call in store.calls().items] == [
+        ("CA2", ("audio",)),
+        ("CA1", ()),
+        ("CA0", ("audio",)),
+    ]
+
+
+def test_a_store_of_recordings_that_is_away_ends_the_sweep(kept, retention, store, clock, recordings, monkeypatch):
+    for number in range(3):
+        kept(f"CA{number}", minutes=number)
+    clock.now += days(31)
+    asked = []
+
+    def away(_, call_id):
+        asked.append(call_id)
+        raise RecordingsError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recordings, "delete_all", away)
+        with pytest.raises(RecordingsError):
+            retention(audio=30).sweep()
+    assert asked == ["CA0"]
+    assert [call.expired for call in store.calls().items] == [(), (), ()]
+    assert retention(audio=30).sweep() == 3
+
+
+def test_a_tape_that_gave_no_record_goes_too(kept, retention, store, clock, recordings, tmp_path):
+    log = JobLog(store._database, clock)
+    kept("CA1", retention={"audio": 1000})
+    for call_id in ("CA1", "CA2"):
+        assert log.claim(call_id, Tape(tmp_path / f"{call_id}.mcap", call_id, call_id, 5), ["archive"])
+    recordings.put(b"sound", "CA2/tape.mcap", "application/vnd.mcap")
+    clock.now += days(31)
+    assert retention(audio=30, number=400).sweep() == 0
+    clock.now += days(1)
+    assert retention().sweep() == 0
+    assert retention(audio=30, number=400).sweep() == 1
+    assert keys(recordings) == ["CA1/stereo.flac", "CA1/tape.mcap"]
+    assert (log.steps("CA1"), log.steps("CA2")) == ({"archive": "pending"}, {})
+
+
+def test_a_tape_of_an_erased_call_that_turns_up_again_goes_with_the_next_sweep(kept, retention, store, recordings):
+    record = kept("CA1")
+    retention().erase_call("CA1", "ana")
+    recordings.put(b"sound", "CA1/tape.mcap", "application/vnd.mcap")
+    assert not store.save(record)
+    assert retention().sweep() == 1
+    assert keys(recordings) == []
+    assert retention().sweep() == 0
 
 
 def test_an_erased_number_leaves_nothing_behind(kept, retention, store, empty_url, tmp_path, make_record):
