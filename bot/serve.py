@@ -34,6 +34,8 @@ DRAIN_SECONDS = 270
 """How long calls in progress may go on after SIGTERM; fly.toml's kill_timeout is a little longer."""
 
 SAMPLE_SECONDS = 120
+RECORD_SECONDS = 10
+"""So long the record of the sample call is waited for."""
 
 LARGEST_MESSAGE_BYTES = 1024 * 1024
 """A media message of more is a broken peer; up to here it is counted and survived (bot/carriers/media_stream.py)."""
@@ -194,7 +196,26 @@ async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, 
     if call is None or call.tape_path is None:
         console.print("[red]The sample call did not come through.[/] The log above says why.", highlight=False)
         return
-    view.summary(call.tape_path)
+    call_id = call.tape_path.name.removesuffix(".part").removesuffix(".mcap")
+    view.summary()
+    await _show_record(call_id, console, serving)
+    console.print(f"  tape      uv run -m qa show {call_id}", style="dim", highlight=False, soft_wrap=True)
+
+
+async def _show_record(call_id: str, console: Console, serving: asyncio.Task[None]) -> None:
+    """Show what the worker has made of a call, as soon as it has; the server's end is not held up by it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "records", "show", call_id, "--wait", str(RECORD_SECONDS),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    shown = asyncio.create_task(process.communicate())
+    await asyncio.wait({shown, serving}, return_when=asyncio.FIRST_COMPLETED)
+    if not shown.done():
+        process.terminate()
+    output, _ = await shown
+    console.out(output.decode().rstrip(), highlight=False)
 
 
 def sample_weekday(business: Business, clock: Clock) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.markup import escape
 
@@ -98,8 +96,8 @@ class CallView:
                 return f"[bold]call over[/]  {_ENDS.get(event.reason, event.reason.replace('_', ' '))}"
         return None
 
-    def summary(self, tape: Path) -> None:
-        """What came of the call: bookings, response times, and where its tape lies."""
+    def summary(self) -> None:
+        """What was seen of the call: bookings and response times."""
         self._console.rule("sample call")
         for words in self._booked or ["nothing"]:
             self._console.print(f"  booked    {escape(words)}", highlight=False)
@@ -110,8 +108,6 @@ class CallView:
                 f"  answers   {len(ordered)} turns, {middle:.0f} ms in the middle, {ordered[-1]:.0f} ms at worst",
                 highlight=False,
             )
-        self._console.print(f"  tape      {tape}", highlight=False, soft_wrap=True)
-        self._console.print(f"            uv run -m qa show {tape}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _shorten(text: str, limit: int = 160) -> str:

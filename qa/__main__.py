@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 
 from bot.errors import SwitchboardError
-from qa import show
+from qa import show, verify
 
-COMMANDS = (show,)
+COMMANDS = (show, verify)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""``python -m qa show TAPE``: a tape, readable.
+"""``python -m qa show CALL``: a tape, readable.
 
 By default the call as a person would tell it: what was said and done when, then tools, response times, troubles and
 what is on the tape. ``--json`` gives the events for other programs, ``--raw`` every record.
@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -35,6 +34,7 @@ from bot.events import (
 )
 from bot.tape import CHANNELS, Record, TapeReader
 from bot.terminal import CallView
+from qa.tapes import open_tape
 
 _LONGEST_RAW = 100
 
@@ -42,7 +42,7 @@ _LONGEST_RAW = 100
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``show`` to the command line."""
     parser = commands.add_parser("show", help="print a tape", description="Print the tape of a call.")
-    parser.add_argument("tape", type=Path, metavar="TAPE", help="a .mcap file, or a .mcap.part of a call in progress")
+    parser.add_argument("tape", metavar="TAPE", help="a call's id, a .mcap file, or a .mcap.part of a call in progress")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--raw", action="store_true", help="every record, long texts shortened")
     how.add_argument("--json", action="store_true", help="the events, one JSON object a line")
@@ -51,15 +51,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tape. Raises `bot.errors.TapeError`."""
-    tape = TapeReader(arguments.tape)
-    if arguments.json:
-        for line in json_lines(tape):
-            sys.stdout.write(line + "\n")
-    elif arguments.raw:
-        for line in raw_lines(tape):
-            sys.stdout.write(line + "\n")
-    else:
-        show(tape, Console(highlight=False))
+    with open_tape(arguments.tape) as path:
+        tape = TapeReader(path)
+        if arguments.json:
+            for line in json_lines(tape):
+                sys.stdout.write(line + "\n")
+        elif arguments.raw:
+            for line in raw_lines(tape):
+                sys.stdout.write(line + "\n")
+        else:
+            show(tape, Console(highlight=False))
     return 0
 
 

@@ -6,6 +6,7 @@ Exit status 2 and one line on stderr: the command could not do its work.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bot.errors import SwitchboardError
@@ -23,7 +25,7 @@ from bot.settings import Settings, load_settings
 from desk.database import open_database
 from records.backup import back_up
 from records.job_log import JobLog
-from records.store import migrate
+from records.store import Store, migrate
 
 Run = Callable[[argparse.Namespace, Settings], int]
 
@@ -51,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
     delete_command.add_argument("--who", metavar="NAME", default="command line", help="for the audit log")
     backup_command = command("backup", backup, "copy the SQLite database while it is in use")
     backup_command.add_argument("file", type=Path, metavar="FILE")
+    rebuild_command = command("rebuild", rebuild, "make records and recordings again from tapes")
+    which = rebuild_command.add_mutually_exclusive_group(required=True)
+    which.add_argument("call", nargs="?", metavar="CALL")
+    which.add_argument("--all", action="store_true", help="every call")
+    show_command = command("show", show, "what came of a call")
+    show_command.add_argument("call", metavar="CALL")
+    show_command.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="so long for its record")
     return top
 
 
@@ -141,12 +150,73 @@ def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def retry(arguments: argparse.Namespace, settings: Settings) -> int:
     """Ask the worker to try again."""
+    from records.webhooks import retry_deliveries
+
     steps = _log(settings).retry(arguments.call)
+    messages = retry_deliveries(open_database(settings.database), arguments.call, SystemClock())
+    steps += [f"{messages} webhooks"] if messages else []
     if not steps:
         print(f"records: nothing has failed for call {arguments.call}", file=sys.stderr)
         return 2
     print(f"The worker tries again: {', '.join(steps)}.")
     return 0
+
+
+def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Derive again. A call that cannot be is named, and the others go on."""
+    from rich.progress import track
+
+    from records.steps import REMADE, CallSteps, open_parts
+
+    migrate(settings.database)
+    parts = open_parts(settings, SystemClock())
+    steps = CallSteps(parts, lambda _: None).all()
+    call_ids = parts.log.call_ids() if arguments.all else [arguments.call]
+    failed = 0
+    console = Console(stderr=True, highlight=False)
+    for call_id in track(call_ids, "Rebuilding", console=console, disable=not arguments.all):
+        try:
+            notes = [note for name in REMADE if (note := steps[name](call_id))]
+        except (SwitchboardError, OSError) as error:
+            failed += 1
+            notes = [str(error)]
+        for note in notes:
+            console.print(f"{call_id}: {note}", soft_wrap=True)
+    print(f"{len(call_ids) - failed} of {len(call_ids)} rebuilt.")
+    return 2 if failed else 0
+
+
+def show(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Print what came of a call, once its record is there."""
+    migrate(settings.database)
+    clock = SystemClock()
+    store = Store(settings.database, clock)
+    end_ns = clock.now_ns() + int(arguments.wait * 1e9)
+    while (record := store.call(arguments.call)) is None:
+        if clock.now_ns() >= end_ns:
+            print(f"records: there is no record of call {arguments.call} (yet)", file=sys.stderr)
+            return 2
+        asyncio.run(clock.sleep(0.2))
+    figures, cost = record.figures, record.cost
+    rows = {
+        "call": record.call_id,
+        "outcome": f"{record.outcome.disposition.replace('_', ' ')}; {record.outcome.end_reason.replace('_', ' ')}",
+        "summary": record.outcome.summary,
+        "answers": _range(figures.voice_to_voice_p50_ms, figures.voice_to_voice_p95_ms),
+        "cost": f"{cost.usd:.4f} USD{'' if cost.complete else ', and what has no price'}",
+        "flags": "; ".join(f"{flag.kind.replace('_', ' ')}: {flag.detail}" for flag in record.flags) or "none",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(f"  [dim]{name}[/]", escape(value))
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _range(p50: float | None, p95: float | None) -> str:
+    if p50 is None or p95 is None:
+        return "nothing was asked"
+    return f"voice to voice {p50:.0f} ms in the middle, {p95:.0f} ms at the 95th percentile"
 
 
 if __name__ == "__main__":

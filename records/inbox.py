@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,15 @@ _CHUNK_BYTES = 1024 * 1024
 
 class WrongCopy(SwitchboardError):
     """The archived copy of a tape is not the tape."""
+
+
+@dataclass(frozen=True, order=True)
+class File:
+    """A file as it is now: once it is removed, another one may come to lie at the same path."""
+
+    path: Path
+    inode: int
+    written_ns: int
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,15 @@ class Inbox:
                 found.append(tape)
         return found
 
-    def finished(self) -> Iterator[Path]:
-        """The finished tapes, oldest day first."""
-        yield from sorted(self.folder.glob("*/*.mcap"))
+    def finished(self) -> Iterator[File]:
+        """The finished tapes."""
+        for path in self.folder.glob("*/*.mcap"):
+            yield self.file(path)
+
+    def file(self, path: Path) -> File:
+        """A file as it is now."""
+        found = path.stat()
+        return File(path, found.st_ino, found.st_mtime_ns)
 
     def open(self, path: Path) -> Tape | None:
         """What identifies a finished tape; None (told once) where it is none."""
@@ -98,13 +113,15 @@ class Inbox:
             tape.path.unlink()
         return Tape(path, tape.call_sid, tape.sha256, tape.bytes)
 
-    def remove(self, path: Path) -> None:
-        """Take a tape out; its day's folder too, where it was the last one."""
-        path.unlink(missing_ok=True)
-        try:
-            path.parent.rmdir()
-        except OSError:
+    def remove(self, file: File) -> None:
+        """Take a tape out; its day's folder too, where it was the last one and no writer can want it any more."""
+        if self.file(file.path) != file:
             return
+        file.path.unlink()
+        day = file.path.parent
+        if any(later.name > day.name for later in self.folder.iterdir()):
+            with suppress(OSError):
+                day.rmdir()
 
     def _tell(self, path: Path, error: Exception) -> None:
         if path not in self._unreadable:

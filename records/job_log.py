@@ -62,6 +62,16 @@ class JobLog:
         with self._database.reading() as session:
             return session.scalar(select(TapeRow.call_id).where(TapeRow.sha256 == sha256))
 
+    def sha256_of(self, call_id: str) -> str | None:
+        """The SHA-256 of a call's tape, as it was when the tape was found; None for an unknown call."""
+        with self._database.reading() as session:
+            return session.scalar(select(TapeRow.sha256).where(TapeRow.call_id == call_id))
+
+    def call_ids(self) -> list[str]:
+        """All calls whose tape was found, oldest first."""
+        with self._database.reading() as session:
+            return list(session.scalars(select(TapeRow.call_id).order_by(TapeRow.found_at, TapeRow.call_id)))
+
     def claim(self, call_id: str, tape: Tape, plan: Sequence[str]) -> bool:
         """Give a tape this call's id and write down what is to be done; False where another tape has the id."""
         now = utc(self._clock)

@@ -6,6 +6,7 @@ again). They read the tape and the record as they stand, and hand nothing on but
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,17 +21,20 @@ from bot.settings import Settings
 from bot.tape import TapeReader
 from desk.database import Database, open_database
 from records.derive import derive, load_prices
+from records.derive.recording import write_recording
+from records.derive.timeline import read
 from records.inbox import Inbox, tape_of
 from records.job_log import JobLog
 from records.record import CallRecord
 from records.recordings import Recordings
+from records.scorecard import JUDGE, SCORECARD, score
 from records.store import Store
 from records.text_model import Ear, TextModel, open_text_model
 
 BY_RULES = "rules"
 """`Outcome.summarised_by` of a summary that no text model made."""
 
-PLAN = ("derive", "summarise", "webhooks")
+PLAN = ("derive", "recording", "summarise", "score", "webhooks")
 """The steps of a new call's job after its archive, in order."""
 
 Step = Callable[[str], str]
@@ -67,6 +71,10 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     )
 
 
+REMADE = ("derive", "recording", "summarise", "score")
+"""The steps that make what can be made again of a tape."""
+
+
 class CallSteps:
     """The steps of a call's job."""
 
@@ -80,22 +88,46 @@ class CallSteps:
         """Each step by its name in the plan (`PLAN`)."""
         return {
             "derive": self.derive,
+            "recording": self.recording,
             "summarise": self.summarise,
+            "score": self.score,
             "webhooks": self.webhooks,
         }
 
     def derive(self, call_id: str) -> str:
         """Make the record of the call's tape and keep it; a text model's summary of it, which was paid for, stays."""
         before = self._parts.store.call(call_id)
-        ear = Ear(self._parts.text_model, before) if self._parts.text_model else None
+        ear = Ear(self._parts.text_model, before)
         with self._tape(call_id) as path:
-            record = derive(TapeReader(path), prices=self._prices, recogniser=ear).record
-        if before is not None and before.outcome.summarised_by != BY_RULES:
-            record = with_summary(record, before.outcome.summary, before.outcome.fields, before.outcome.summarised_by)
+            record = self.derived(path, before, ear)
         if not self._parts.store.save(record):
             self._parts.recordings.delete_all(call_id)
             return "The call was erased."
-        return ear.trouble if ear else ""
+        return ear.trouble
+
+    def derived(self, tape: Path, before: CallRecord | None, ear: Ear) -> CallRecord:
+        """The record of a tape, with what a text model said of it `before`."""
+        record = derive(TapeReader(tape), prices=self._prices, recogniser=ear).record
+        if before is None or before.outcome.summarised_by == BY_RULES:
+            return record
+        return with_summary(record, before.outcome.summary, before.outcome.fields, before.outcome.summarised_by)
+
+    def recording(self, call_id: str) -> str:
+        """Write the recording and keep it in the recordings' store."""
+        with self._tape(call_id) as path, tempfile.TemporaryDirectory(prefix="switchboard-recording-") as folder:
+            tape = TapeReader(path)
+            recording = write_recording(tape, read(tape), Path(folder))
+            if recording is None:
+                return ""
+            for file, kind in (
+                (recording.flac, "audio/flac"), (recording.opus, "audio/ogg"), (recording.peaks, "application/json"),
+            ):  # fmt: skip
+                key = f"{call_id}/{file.name}"
+                self._parts.recordings.put(file, key, kind)
+                if not self._parts.store.add_recording(call_id, key, kind, file.stat().st_size):
+                    self._parts.recordings.delete(key)
+                    return "The call was erased."
+        return ""
 
     def summarise(self, call_id: str) -> str:
         """Have the text model summarise the call, once; where it fails the rules' summary stays, and the note tells."""
@@ -108,6 +140,14 @@ class CallSteps:
             logger.warning("The summary of call {} is by rules: the text model failed ({})", call_id, error.kind)
             return f"The summary is by rules: {error}"
         self._parts.store.save(with_summary(record, summary.text, summary.fields, summary.by))
+        return ""
+
+    def score(self, call_id: str) -> str:
+        """Judge the call by rule."""
+        record = self._parts.store.call(call_id)
+        scored = score(record) if record else None
+        if scored:
+            self._parts.store.add_score(call_id, SCORECARD, JUDGE, scored.score, scored.answers)
         return ""
 
     def webhooks(self, call_id: str) -> str:

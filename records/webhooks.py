@@ -144,15 +144,6 @@ class Webhooks:
         with self._database.reading() as session:
             return [(message_id, key) for message_id, key in session.execute(query)]
 
-    def retry(self, call_id: str) -> int:
-        """Have what was not delivered of a call sent again now; how many messages those are."""
-        query = select(DeliveryRow).where(DeliveryRow.call_id == call_id, DeliveryRow.state.in_(("failed", "given_up")))
-        with self._database.writing() as session:
-            rows = session.scalars(query).all()
-            for row in rows:
-                row.state, row.next_try_at, row.tries = "failed", utc(self._clock), 0
-            return len(rows)
-
     def _send(self, url: str, message_id: str, body: bytes) -> Answer:
         timestamp = self._clock.wall_ns() // 10**9
         headers = {
@@ -194,6 +185,16 @@ class Webhooks:
             row.state = state
             row.next_try_at = now + timedelta(seconds=PAUSES[row.tries - 1]) if state == "failed" else None
             return state
+
+
+def retry_deliveries(database: Database, call_id: str, clock: Clock) -> int:
+    """Have what was not delivered of a call sent again now; how many messages those are."""
+    query = select(DeliveryRow).where(DeliveryRow.call_id == call_id, DeliveryRow.state.in_(("failed", "given_up")))
+    with database.writing() as session:
+        rows = session.scalars(query).all()
+        for row in rows:
+            row.state, row.next_try_at, row.tries = "failed", utc(clock), 0
+        return len(rows)
 
 
 @dataclass(frozen=True)

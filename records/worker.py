@@ -22,7 +22,7 @@ from loguru import logger
 
 from bot.ports import Clock
 from bot.settings import Settings
-from records.inbox import Tape, archive
+from records.inbox import File, Tape, archive
 from records.job_log import ARCHIVE, JobGone
 from records.jobs import Jobs, described, jobs_database
 from records.record import CallRecord
@@ -94,7 +94,7 @@ class Worker:
         self._retention = Retention(parts.database, parts.recordings, parts.inbox, days, parts.clock, jobs.forget)
         self._clock = parts.clock
         self._life = life
-        self._tapes: dict[Path, str] = {}  # the finished tapes of the inbox and the ids of their calls
+        self._tapes: dict[File, str] = {}  # the finished tapes of the inbox and the ids of their calls
         self._pool = ThreadPoolExecutor(ARCHIVES_AT_ONCE + 1, thread_name_prefix="files")
         self._seen: dict[str, tuple[datetime, int]] = {}  # the others' last heartbeat, and since when it is their last
         self._due: dict[str, int] = {}
@@ -155,14 +155,15 @@ class Worker:
 
     def _work_through_the_inbox(self) -> None:
         found = set(self._inbox.finished())
-        self._tapes = {path: call_id for path, call_id in self._tapes.items() if path in found}
-        for path in sorted(found - set(self._tapes)):
-            if tape := self._inbox.open(path):
+        self._tapes = {file: call_id for file, call_id in self._tapes.items() if file in found}
+        for file in sorted(found - set(self._tapes)):
+            if tape := self._inbox.open(file.path):
                 self._take_in(tape)
         derived = self._log.with_done("derive", self._tapes.values())
-        for path, call_id in list(self._tapes.items()):
+        for file, call_id in list(self._tapes.items()):
             if call_id in derived:
-                self._inbox.remove(path)
+                self._inbox.remove(file)
+                del self._tapes[file]
 
     def _take_in(self, tape: Tape) -> None:
         """Give a finished tape the id of its call, and begin to archive it."""
@@ -173,7 +174,7 @@ class Worker:
                 break
         assert call_id is not None
         tape = self._inbox.rename(tape, call_id)
-        self._tapes[tape.path] = call_id
+        self._tapes[self._inbox.file(tape.path)] = call_id
         self._pool.submit(self._archive, tape, call_id)
 
     def _candidates(self, tape: Tape) -> Iterator[str]:
@@ -201,7 +202,7 @@ class Worker:
             self._guarded("job log", lambda: self._log.failed(call_id, ARCHIVE, problem))
 
     def _try_again(self) -> None:
-        here = {call_id: path for path, call_id in self._tapes.items()}
+        here = {call_id: file.path for file, call_id in self._tapes.items()}
         for message_id, receiver in self._webhooks.due():
             self._jobs.send_again(message_id, receiver)
         for call_id, step in self._log.due():

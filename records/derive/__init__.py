@@ -147,6 +147,7 @@ def _integrity(timeline: Timeline) -> list[Flag]:
         flags.append(Flag("records_lost", f"{timeline.lost_records} records: the disk did not keep up"))
     if timeline.damage:
         flags.append(Flag("records_lost", f"the tape is {timeline.damage}"))
-    if timeline.ended() is None and not any(True for _ in timeline.of(CallRefused)):
-        flags.append(Flag("interrupted", "the tape tells no end of the call"))
+    ended = timeline.ended()
+    if ended.reason == "interrupted" if ended else not any(True for _ in timeline.of(CallRefused)):
+        flags.append(Flag("interrupted", "the server died during the call"))
     return flags

@@ -26,7 +26,7 @@ def environment(data: Path) -> dict[str, str]:
 
 
 def channels(data: Path) -> set[str]:
-    tape = next(data.glob("tapes/*/*.mcap"))
+    tape = next(data.glob("recordings/*/tape.mcap"))
     return {record.channel for record in TapeReader(tape)}
 
 
@@ -56,6 +56,8 @@ async def test_the_sample_call_books_what_the_customer_asked_for(tmp_path: Path)
     assert "tool    book_appointment" in shown
     assert "answers after" in shown
     assert re.search(r"booked +Booked for Emma Wilson: Cleaning .* at 11:00 AM", shown)
+    assert re.search(r"outcome +booked; goodbye", shown)
+    assert re.search(r"flags +none", shown)
     assert channels(tmp_path) >= {
         "meta",
         "carrier.in",

@@ -1,0 +1,133 @@
+"""The worker process: from a tape in the inbox to records, once, whatever dies in between."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import psycopg
+from fakes.worker import WorkerProcess, leave_tape, parts_of, wait_until
+from sqlalchemy.engine import make_url
+
+from bot.tape import TapeReader
+from records.inbox import tape_key
+
+_numbers = itertools.count()
+
+
+def test_a_finished_call_gets_its_records_and_leaves_the_inbox(tmp_path: Path) -> None:
+    tape = leave_tape(tmp_path, "CA1")
+    whole = tape.read_bytes()
+    parts = parts_of(data_dir=tmp_path)
+    with WorkerProcess(data_dir=tmp_path):
+        wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"} and not tape.exists())
+    record = parts.store.call("CA1")
+    assert record is not None
+    assert (record.call_sid, record.outcome.end_reason) == ("CA1", "goodbye")
+    assert record.tape_sha256 == parts.log.sha256_of("CA1")
+    assert parts.recordings.read(tape_key("CA1")) == whole
+    assert not list(tmp_path.glob("tapes/*/*"))
+    assert parts.log.counts() == {"pending": 0, "running": 0, "failed": 0}
+
+
+def test_what_a_killed_server_left_is_closed_as_interrupted_and_gets_its_records(tmp_path: Path) -> None:
+    leave_tape(tmp_path, "CA1", finished=False)
+    parts = parts_of(data_dir=tmp_path)
+    with WorkerProcess(data_dir=tmp_path):
+        wait_until(lambda: parts.store.call("CA1"))
+    record = parts.store.call("CA1")
+    assert record is not None
+    assert record.outcome.end_reason == "interrupted"
+    assert [flag.kind for flag in record.flags] == ["interrupted"]
+
+
+def test_a_call_that_came_twice_has_two_records(tmp_path: Path) -> None:
+    parts = parts_of(data_dir=tmp_path)
+    first = leave_tape(tmp_path, "CA1")
+    with WorkerProcess(data_dir=tmp_path):
+        wait_until(lambda: not first.exists() and parts.store.call("CA1"))
+        again = leave_tape(tmp_path, "CA1")
+        assert again.name == "CA1.mcap", "the first one is archived, and its name free"
+        wait_until(lambda: parts.store.call("CA1.2"))
+        wait_until(lambda: not list(tmp_path.glob("tapes/*/*")))
+    one, two = parts.store.call("CA1"), parts.store.call("CA1.2")
+    assert one is not None
+    assert two is not None
+    assert one.tape_sha256 != two.tape_sha256
+    assert (one.call_sid, two.call_sid) == ("CA1", "CA1")
+
+
+def test_of_two_workers_for_one_folder_one_waits_for_the_other(tmp_path: Path) -> None:
+    parts = parts_of(data_dir=tmp_path)
+    with WorkerProcess(data_dir=tmp_path) as first:
+        wait_until(parts.log.beats)
+        with WorkerProcess(data_dir=tmp_path):
+            leave_tape(tmp_path, "CA1")
+            wait_until(lambda: parts.store.call("CA1"))
+            assert len(parts.log.beats()) == 1
+            first.kill()
+            leave_tape(tmp_path, "CA2")
+            wait_until(lambda: parts.store.call("CA2"))
+            wait_until(lambda: len(parts.log.beats()) == 1)
+
+
+# The real worker, with steps that tell when they run and take their time.
+SLOW = """
+import sys, time, signal
+from pathlib import Path
+from bot.ports import SystemClock
+from bot.settings import load_settings
+from records import worker
+
+class Steps:
+    def __init__(self, parts, announce): pass
+    def all(self):
+        return {name: lambda call_id, name=name: self.run(call_id, name) for name in worker.PLAN}
+    def run(self, call_id, name):
+        settings = load_settings()
+        said = settings.data_dir.parent / "steps.txt"
+        with said.open("a") as file:
+            file.write(f"{settings.data_dir.name} {name}\\n")
+        if name == "summarise" and settings.data_dir.name == "a":
+            time.sleep(600)
+        return ""
+
+worker.CallSteps = Steps
+life = worker.Life(with_parent=False)
+settings = load_settings()
+before = worker.hold_folder(settings.data_dir, settings.data_dir.name, life)
+worker.open_worker(settings, SystemClock(), settings.data_dir.name, life).run(before=before)
+"""
+
+
+def test_a_dead_workers_job_is_finished_on_another_machine(tmp_path: Path, postgres_url: str) -> None:
+    name = f"jobs_test_{next(_numbers)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    database_url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    shared = {"database_url": database_url, "recordings_url": str(tmp_path / "recordings")}
+    said = tmp_path / "steps.txt"
+    parts = parts_of(data_dir=tmp_path / "b", **shared)
+    leave_tape(tmp_path / "a", "CA1")
+    with WorkerProcess(script=SLOW, data_dir=tmp_path / "a", **shared) as doomed:
+        wait_until(lambda: "summarise" in (said.read_text() if said.exists() else ""))
+        with WorkerProcess(script=SLOW, data_dir=tmp_path / "b", **shared):
+            wait_until(lambda: len(parts.log.beats()) == 2)
+            doomed.kill()
+            wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"}, 60)
+    parts.store.close()
+    parts.database.close()
+    assert said.read_text().splitlines() == [
+        "a derive", "a recording", "a summarise", "b summarise", "b score", "b webhooks",
+    ]  # fmt: skip
+
+
+def test_tapes_of_the_recordings_store_can_be_read_by_their_calls_id(tmp_path: Path) -> None:
+    leave_tape(tmp_path, "CA1")
+    parts = parts_of(data_dir=tmp_path)
+    with WorkerProcess(data_dir=tmp_path):
+        wait_until(lambda: not list(tmp_path.glob("tapes/*/*")))
+    from qa.tapes import open_tape
+
+    with open_tape("CA1", parts.settings) as path:
+        assert TapeReader(path).meta["call"] == "CA1"
