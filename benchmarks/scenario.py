@@ -92,7 +92,7 @@ async def run(kind: Kind, calls: int, plan: Plan, progress: Progress, python: Pa
         async with Child("benchmarks.load", log=data / "load.log") as load:
             progress(f"{kind}: starting", 9.0)
             gemini = (await load.ask("model"))["url"]
-            port = _free_port()
+            port = free_port()
             arguments = [kind, *(["--stages"] if plan.stages else [])]
             environment = _environment(port, gemini, data)
             async with Child(
@@ -102,8 +102,7 @@ async def run(kind: Kind, calls: int, plan: Plan, progress: Progress, python: Pa
                 if kind == "switchboard":
                     await load.ask("greeting_rendered", seconds=_GREETING_SECONDS)
                 await _steps(result, plan, server, load, port, progress)
-        tapes = data / "tapes"
-        result.tape_mb = sum(file.stat().st_size for file in tapes.rglob("*.mcap*")) / 1e6
+        result.tape_mb = _bytes_of_tapes(data) / 1e6
     return result
 
 
@@ -215,7 +214,13 @@ def _environment(port: int, gemini_url: str, data: Path) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def _bytes_of_tapes(data: Path) -> int:
+    """All tapes: of calls in progress, finished ones, and those that were archived."""
+    tapes = [*data.glob("tapes/*/*.mcap*"), *data.glob("recordings/*/tape.mcap")]
+    return sum(file.stat().st_size for file in tapes)
+
+
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

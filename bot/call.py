@@ -179,7 +179,8 @@ class Call:
         """The one door for what happens on this call: tape, figures, whoever watches."""
         if self._closed:
             return
-        self._tape.put("event", event.to_json())
+        # What was booked is in the business's books by now: a kill must not find it missing here.
+        self._tape.put("event", event.to_json(), soon=isinstance(event, ToolReturned))
         self._parts.metrics.observe(event)
         for listener in self._parts.listeners:
             listener(self.call_sid, event, self._clock.now_ns())

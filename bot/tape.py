@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Literal
 
 import orjson
@@ -92,11 +93,12 @@ class TapeWriter:
         self._failing = False
         self.put("meta", orjson.dumps({"layout": LAYOUT, "call": call_sid, **meta}))
 
-    def put(self, channel: str, data: bytes) -> None:
+    def put(self, channel: str, data: bytes, *, soon: bool = False) -> None:
         """Append one record, stamped now. Never waits and never raises for the disk's sake; any thread may call it.
 
         `channel` is one of `CHANNELS`; `data` is kept as it is (JSON, so that viewers can show it; what came malformed
         from the wire is kept malformed). A full queue drops the record, counts it and marks the place on the tape.
+        `soon`: it is written within milliseconds instead of at the tape's next turn.
         """
         if channel not in CHANNELS:
             raise ValueError(f"a tape has no channel {channel!r}; there are {', '.join(CHANNELS)}")
@@ -111,6 +113,8 @@ class TapeWriter:
                 self._queue.append(self._gap_record(record.wall_ns))
             self._queue.append(record)
             self._queued_bytes += size
+        if soon:
+            self._deck._soon.put(self)
 
     def _drop(self, record: Record) -> None:
         self.lost += 1
@@ -239,7 +243,7 @@ class TapeDeck:
         self._root = data_dir / "tapes"
         self._tapes: dict[TapeWriter, None] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._soon: SimpleQueue[TapeWriter | None] = SimpleQueue()  # tapes that do not wait for their turn; None: stop
         self._thread: threading.Thread | None = None
 
     def open(self, call_sid: str, meta: Mapping[str, object]) -> TapeWriter:
@@ -263,25 +267,35 @@ class TapeDeck:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self._stop.set()
         if self._thread:
+            self._soon.put(None)
             self._thread.join()
         for tape in list(self._tapes):
             tape._finish()
 
     def _run(self) -> None:
-        # One tape at a time, evenly spread: thirty in a row would hold the interpreter from the event loop for 10 ms.
-        while not self._stop.wait(FLUSH_SECONDS / max(1, len(self._tapes))):
-            with self._lock:
-                tape = next(iter(self._tapes), None)
+        while True:
+            # One tape at a time, evenly spread: thirty in a row would hold the interpreter from the loop for 10 ms.
+            try:
+                tape = self._soon.get(timeout=FLUSH_SECONDS / max(1, len(self._tapes)))
                 if tape is None:
-                    continue
-                del self._tapes[tape]
-                self._tapes[tape] = None
+                    return
+            except Empty:
+                tape = self._next()
+            if tape is None:
+                continue
             try:
                 tape.flush()
             except Exception as error:  # this thread serves every call; one tape's mishap must not end it
                 self.on_trouble(TapeTrouble(tape.call_sid, "write_failed", detail=type(error).__name__))
+
+    def _next(self) -> TapeWriter | None:
+        with self._lock:
+            tape = next(iter(self._tapes), None)
+            if tape is not None:
+                del self._tapes[tape]
+                self._tapes[tape] = None
+            return tape
 
     def _forget(self, tape: TapeWriter) -> None:
         with self._lock:

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     migrate(settings.database)
     parts = open_parts(settings, SystemClock())
-    steps = CallSteps(parts, lambda _: None)
+    steps = CallSteps(parts)
     calls = parts.log.call_ids() if arguments.all else [arguments.call]
     console = Console(highlight=False)
     wrong = 0

@@ -170,7 +170,7 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:
 
     migrate(settings.database)
     parts = open_parts(settings, SystemClock())
-    steps = CallSteps(parts, lambda _: None).all()
+    steps = CallSteps(parts).all()
     call_ids = parts.log.call_ids() if arguments.all else [arguments.call]
     failed = 0
     console = Console(stderr=True, highlight=False)

@@ -121,18 +121,14 @@ class Jobs:
             return  # another worker was faster, and it runs
 
     def send(self, message_id: str, receiver: str) -> None:
-        """Send a message to a receiver; nothing happens where that was asked for before."""
-        with SetWorkflowID(message_id), SetEnqueueOptions(queue_partition_key=receiver):
-            DBOS.enqueue_workflow(WEBHOOKS, self._webhook, message_id)
-
-    def send_again(self, message_id: str, receiver: str) -> None:
-        """Send a message that was not delivered."""
+        """Send a message to a receiver, or send it again; nothing happens where that is under way."""
         try:
             DBOS.rewind_workflow(message_id, start_step=1, queue_name=WEBHOOKS, queue_partition_key=receiver)
         except dbos_error.DBOSNonExistentWorkflowError:
-            self.send(message_id, receiver)
+            with SetWorkflowID(message_id), SetEnqueueOptions(queue_partition_key=receiver):
+                DBOS.enqueue_workflow(WEBHOOKS, self._webhook, message_id)
         except dbos_error.DBOSException:
-            return  # another worker was faster, and it runs
+            return
 
     def forget(self, workflows: Sequence[str]) -> None:
         """Remove what is known of jobs and messages, by their ids."""

@@ -156,7 +156,7 @@ class Retention:
         """
         with self._database.reading() as session:
             found = set(session.scalars(select(CallRow.call_id).where(CallRow.from_number == number)))
-        found |= {path.stem for path in self._inbox.finished() if _caller_of(path) == number}
+        found |= {file.path.stem for file in self._inbox.finished() if _caller_of(file.path) == number}
         return self._erase_all(sorted(found), who)
 
     def _erase_all(self, call_ids: Sequence[str], who: str) -> int:
@@ -201,7 +201,7 @@ class Retention:
         """Take a finished tape out. That of a call in progress is its writer's, and is dropped when it is derived."""
         path = self._inbox.find(call_id)
         if path and path.suffix == ".mcap":
-            self._inbox.remove(path)
+            self._inbox.remove(self._inbox.file(path))
 
     def _overwrite(self) -> None:
         """Have SQLite let go of what was deleted: words in the search index, and pages in the write-ahead log."""

@@ -30,6 +30,7 @@ from records.recordings import Recordings
 from records.scorecard import JUDGE, SCORECARD, score
 from records.store import Store
 from records.text_model import Ear, TextModel, open_text_model
+from records.webhooks import Webhooks
 
 BY_RULES = "rules"
 """`Outcome.summarised_by` of a summary that no text model made."""
@@ -54,20 +55,24 @@ class Parts:
     inbox: Inbox
     log: JobLog
     text_model: TextModel | None
+    webhooks: Webhooks
 
 
 def open_parts(settings: Settings, clock: Clock) -> Parts:
     """Put the parts together. Raises `bot.errors.ConfigurationError`."""
     database = open_database(settings.database)
+    store = Store(settings.database, clock)
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
     return Parts(
         settings=settings,
         clock=clock,
         database=database,
-        store=Store(settings.database, clock),
+        store=store,
         recordings=Recordings(settings.recordings, settings.s3),
         inbox=Inbox(settings.data_dir, clock),
         log=JobLog(database, clock),
         text_model=open_text_model(settings),
+        webhooks=Webhooks(database, clock, settings.webhook_urls, secret, store.call),
     )
 
 
@@ -78,10 +83,8 @@ REMADE = ("derive", "recording", "summarise", "score")
 class CallSteps:
     """The steps of a call's job."""
 
-    def __init__(self, parts: Parts, announce: Callable[[CallRecord], None]) -> None:
-        """`announce` starts the delivery of a call's webhooks."""
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._announce = announce
         self._prices = load_prices()
 
     def all(self) -> Mapping[str, Step]:
@@ -151,10 +154,10 @@ class CallSteps:
         return ""
 
     def webhooks(self, call_id: str) -> str:
-        """Tell the operator's systems; each delivery goes on by itself."""
+        """Have the operator's systems told; each message goes its own way (`records.worker`)."""
         record = self._parts.store.call(call_id)
         if record:
-            self._announce(record)
+            self._parts.webhooks.announce(record)
         return ""
 
     def _tape(self, call_id: str) -> AbstractContextManager[Path]:

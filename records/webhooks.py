@@ -28,7 +28,7 @@ from records.models import AttemptRow, DeliveryRow
 from records.record import CallRecord
 
 Event = Literal["call.finished", "call.flagged"]
-State = Literal["pending", "delivered", "failed", "given_up"]
+State = Literal["pending", "queued", "delivered", "failed", "given_up"]
 
 PAUSES = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 43200)
 """Seconds until a message is sent again, after its first failure, its second, and so on: 27 hours in all."""
@@ -115,7 +115,7 @@ class Webhooks:
                 for event in events:
                     delivery = Delivery(delivery_id(record.call_id, event, url), record.call_id, event, key_of(url))
                     row = asdict(delivery) | {
-                        "target": _shown(url), "state": "pending", "tries": 0, "next_try_at": None,
+                        "target": _shown(url), "state": "pending", "tries": 0, "next_try_at": utc(self._clock),
                         "created_at": utc(self._clock),
                     }  # fmt: skip
                     insert_if_new(session, DeliveryRow, row)
@@ -138,11 +138,18 @@ class Webhooks:
             raise NotDelivered(f"{_shown(url)}: {answer.error}")
 
     def due(self) -> list[tuple[str, str]]:
-        """Messages whose time has come to be sent again: id and `Delivery.target_key`."""
+        """Messages whose time has come to be sent, or sent again: id and `Delivery.target_key`."""
         query = select(DeliveryRow.id, DeliveryRow.target_key)
-        query = query.where(DeliveryRow.state == "failed", DeliveryRow.next_try_at <= utc(self._clock))
+        query = query.where(DeliveryRow.state.in_(("pending", "failed")), DeliveryRow.next_try_at <= utc(self._clock))
         with self._database.reading() as session:
             return [(message_id, key) for message_id, key in session.execute(query)]
+
+    def queued(self, message_id: str) -> None:
+        """Somebody will send it."""
+        with self._database.writing() as session:
+            row = session.get(DeliveryRow, message_id)
+            if row is not None and row.state in ("pending", "failed"):
+                row.state, row.next_try_at = "queued", None
 
     def _send(self, url: str, message_id: str, body: bytes) -> Answer:
         timestamp = self._clock.wall_ns() // 10**9
@@ -189,7 +196,9 @@ class Webhooks:
 
 def retry_deliveries(database: Database, call_id: str, clock: Clock) -> int:
     """Have what was not delivered of a call sent again now; how many messages those are."""
-    query = select(DeliveryRow).where(DeliveryRow.call_id == call_id, DeliveryRow.state.in_(("failed", "given_up")))
+    query = select(DeliveryRow).where(
+        DeliveryRow.call_id == call_id, DeliveryRow.state.in_(("queued", "failed", "given_up"))
+    )
     with database.writing() as session:
         rows = session.scalars(query).all()
         for row in rows:

@@ -25,11 +25,9 @@ from bot.settings import Settings
 from records.inbox import File, Tape, archive
 from records.job_log import ARCHIVE, JobGone
 from records.jobs import Jobs, described, jobs_database
-from records.record import CallRecord
 from records.retention import Retention
 from records.steps import PLAN, CallSteps, Parts, open_parts
 from records.store import migrate
-from records.webhooks import Webhooks
 
 TICK_SECONDS = 0.5
 BEAT_SECONDS = 3.0
@@ -83,13 +81,13 @@ def hold_folder(data_dir: Path, worker: str, life: Life) -> str:
 class Worker:
     """The worker's rounds. `run` holds the thread until the worker's life ends."""
 
-    def __init__(self, name: str, parts: Parts, jobs: Jobs, webhooks: Webhooks, life: Life) -> None:
+    def __init__(self, name: str, parts: Parts, jobs: Jobs, life: Life) -> None:
         self._name = name
         self._inbox = parts.inbox
         self._recordings = parts.recordings
         self._log = parts.log
         self._jobs = jobs
-        self._webhooks = webhooks
+        self._webhooks = parts.webhooks
         days = parts.settings.retention
         self._retention = Retention(parts.database, parts.recordings, parts.inbox, days, parts.clock, jobs.forget)
         self._clock = parts.clock
@@ -204,7 +202,8 @@ class Worker:
     def _try_again(self) -> None:
         here = {call_id: file.path for file, call_id in self._tapes.items()}
         for message_id, receiver in self._webhooks.due():
-            self._jobs.send_again(message_id, receiver)
+            self._jobs.send(message_id, receiver)
+            self._webhooks.queued(message_id)
         for call_id, step in self._log.due():
             if step != ARCHIVE:
                 self._jobs.try_again(call_id)
@@ -256,12 +255,6 @@ def open_worker(settings: Settings, clock: Clock, name: str, life: Life) -> Work
     """Put a worker together. Raises `bot.errors.ConfigurationError`."""
     migrate(settings.database)
     parts = open_parts(settings, clock)
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
-    webhooks = Webhooks(parts.database, clock, settings.webhook_urls, secret, parts.store.call)
-
-    def announce(record: CallRecord) -> None:
-        for delivery in webhooks.announce(record):
-            jobs.send(delivery.id, delivery.target_key)
-
-    jobs = Jobs(parts.log, CallSteps(parts, announce).all(), webhooks.deliver, jobs_database(settings), name)
-    return Worker(name, parts, jobs, webhooks, life)
+    steps = CallSteps(parts).all()
+    jobs = Jobs(parts.log, steps, parts.webhooks.deliver, jobs_database(settings), name)
+    return Worker(name, parts, jobs, life)

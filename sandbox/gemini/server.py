@@ -221,14 +221,14 @@ class GeminiStandIn:
     async def _generate(self, request: Request) -> Response:
         """`models.generateContent`."""
         if not self._gate.knows(key_in(request.headers, request.query_params)):
-            return _http_error(400, UNKNOWN.reason)
+            return _http_error(400, UNKNOWN.reason, "INVALID_ARGUMENT")
         model = request.path_params["model"]
         try:
             asked = read_request(model, orjson.loads(await request.body() or b"null"))
         except orjson.JSONDecodeError:
-            return _http_error(400, "Invalid JSON payload received.")
+            return _http_error(400, "Invalid JSON payload received.", "INVALID_ARGUMENT")
         except Reject as reject:
-            return _http_error(400, reject.close.reason)
+            return _http_error(400, reject.close.reason, "INVALID_ARGUMENT")
         except TextRefused as refused:
             return _http_error(refused.status, str(refused), refused.code)
         if self._record:

@@ -67,12 +67,16 @@ def leave_tape(data_dir: Path, call_sid: str, *events: CallEvent, finished: bool
             tape.put("event", event.to_json())
         if finished:
             tape.put("event", CallEnded("goodbye", 1000.0).to_json())
-            return await tape.close()
-        tape.flush()
-        assert tape._path is not None
-        assert tape._descriptor is not None
-        os.close(tape._descriptor)
-        return tape._path
+            path = await tape.close()
+        else:
+            tape.flush()
+            assert tape._path is not None
+            assert tape._descriptor is not None
+            path = tape._path
+            os.close(tape._descriptor)
+            deck._forget(tape)
+        await deck.close()
+        return path
 
     return asyncio.run(write())
 

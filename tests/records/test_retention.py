@@ -206,7 +206,7 @@ def test_all_calls_of_a_number_are_erased_derived_or_not(kept, retention, store,
     assert retention().erase_number(NUMBER, "ana") == 3
     assert retention().erase_number(NUMBER, "ana") == 0
     assert [call.call_id for call in store.calls().items] == ["CA3"]
-    assert [path.stem for path in inbox.finished()] == ["CA5"]
+    assert [file.path.stem for file in inbox.finished()] == ["CA5"]
     assert up.exists()
 
 

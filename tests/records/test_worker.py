@@ -80,7 +80,7 @@ from bot.settings import load_settings
 from records import worker
 
 class Steps:
-    def __init__(self, parts, announce): pass
+    def __init__(self, parts): pass
     def all(self):
         return {name: lambda call_id, name=name: self.run(call_id, name) for name in worker.PLAN}
     def run(self, call_id, name):
