@@ -45,6 +45,13 @@ def find_flow(name: str) -> Path:
     raise ConfigurationError("FLOW", f"{name!r} is no file in flows/.", f"There are: {names}.")
 
 
+def try_recordings(settings: Settings) -> None:
+    """Write to the store of recordings and read from it. Raises `ConfigurationError` or `RecordingsError`; blocks."""
+    from records.recordings import Recordings  # 15 MB that a server does not need, its worker does
+
+    Recordings(settings.recordings, settings.s3).ping()
+
+
 def create_app(
     settings: Settings,
     *,

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
 
-from bot.app import find_flow
+from bot.app import find_flow, try_recordings
 from bot.carriers.twilio import CarrierRest, Number, number_urls
-from bot.errors import CarrierUnreachable, ConfigurationError, FlowError, ModelError
+from bot.errors import CarrierUnreachable, ConfigurationError, FlowError, ModelError, RecordingsError
 from bot.flow import Flow, load_flow
 from bot.gemini_client import GeminiClients, probe
 from bot.ports import SystemClock
@@ -47,6 +48,7 @@ async def check_everything(*, fix: bool, console: Console | None = None, setting
         ("address", lambda: _address(settings)),
         ("database", lambda: _database(settings)),
         ("folder", lambda: _folder(settings)),
+        ("recordings", lambda: _recordings(settings)),
     ]
     for name, check in checks:
         with console.status(f"Checking {name} …"):
@@ -179,3 +181,12 @@ async def _folder(settings: Settings) -> list[Finding]:
         cure = "Give DATA_DIR a folder that this user may write to."
         return [Finding("bad", "folder", f"DATA_DIR: {settings.data_dir}: {error.strerror}. {cure}")]
     return [Finding("good", "folder", f"{settings.data_dir.absolute()}: tapes can be written")]
+
+
+async def _recordings(settings: Settings) -> list[Finding]:
+    where = urlsplit(settings.recordings)._replace(query="").geturl()
+    try:
+        await asyncio.to_thread(try_recordings, settings)
+    except (ConfigurationError, RecordingsError) as error:
+        return [Finding("bad", "recordings", f"{error} Check RECORDINGS_URL and the AWS_… settings ({where}).")]
+    return [Finding("good", "recordings", f"{where}: recordings can be written and read")]

@@ -151,9 +151,10 @@ class Recordings:
         return len(doomed)
 
     def ping(self) -> None:
-        """Raise `RecordingsError` where the store cannot be read."""
-        with _told("ping"):
-            next(iter(obstore.list(self._store, chunk_size=1)), None)
+        """Write, read and remove a trial object. Raises `RecordingsError` where one of them is refused."""
+        self.put(b"trial", "trial/trial", "text/plain")
+        self.read("trial/trial")
+        self.delete("trial/trial")
 
     def _all(self, prefix: str) -> Iterator[Stored]:
         with _told(prefix or "everything"):

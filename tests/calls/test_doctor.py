@@ -140,6 +140,18 @@ async def test_a_folder_that_cannot_be_written_is_named(clinic: Clinic) -> None:
     assert "DATA_DIR" in shown
 
 
+async def test_a_store_of_recordings_that_cannot_be_used_is_named(clinic: Clinic) -> None:
+    (clinic.data / "recordings").write_text("not a folder")
+    status, words = await clinic.examine()
+    assert status == 1
+    assert "RECORDINGS_URL: The folder cannot be made" in words
+    (clinic.data / "recordings").unlink()
+    status, words = await clinic.examine()
+    assert status == 0
+    assert "recordings can be written and read" in words
+    assert list((clinic.data / "recordings").iterdir()) == []
+
+
 async def test_nothing_configured_can_take_calls_from_the_stand_in(clinic: Clinic) -> None:
     nothing = {name: None for name in ("google_api_key", "twilio_account_sid", "twilio_auth_token", "public_url")}
     status, shown = await clinic.examine(**nothing)
