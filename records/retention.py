@@ -23,7 +23,7 @@ from bot.tape import TapeReader
 from desk.database import Database
 from records import rows
 from records.inbox import Inbox, tape_key
-from records.models import AuditRow, CallRow, DeliveryRow, ErasedRow, RecordingRow, ScoreRow, TapeRow
+from records.models import AuditRow, CallRow, DeliveryRow, ErasedRow, JobRow, RecordingRow, ScoreRow, TapeRow
 from records.recordings import Recordings
 from records.rows import KINDS
 from records.store import digest, lock_call
@@ -103,14 +103,16 @@ class Retention:
             return session.scalars(query).all()
 
     def _due(self, after: int) -> list[tuple[int, str, tuple[str, ...]]]:
-        """The next calls with something too old: key, id and the kinds."""
+        """The next calls with something too old that no job is at work on: key, id and the kinds."""
         now_ms = self._clock.wall_ns() // 1_000_000
         is_due = {}
         for kind in KINDS:
             days = func.coalesce(getattr(CallRow, f"retain_{kind}_days"), self._days.get(kind))
             too_old = CallRow.id < now_ms - cast(days, BigInteger) * _DAY_MS
             is_due[kind] = and_(getattr(CallRow, f"{kind}_expired_at").is_(None), too_old)
-        query = select(CallRow.id, CallRow.call_id, *is_due.values()).where(or_(*is_due.values()), CallRow.id > after)
+        at_work = select(1).where(JobRow.call_id == CallRow.call_id, JobRow.status.in_(("pending", "running"))).exists()
+        query = select(CallRow.id, CallRow.call_id, *is_due.values())
+        query = query.where(or_(*is_due.values()), CallRow.id > after, ~at_work)
         with self._database.reading() as session:
             return [
                 (key, call_id, tuple(kind for kind, yes in zip(KINDS, flags, strict=True) if yes))

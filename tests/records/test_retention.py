@@ -165,6 +165,18 @@ def test_zero_days_keep_nothing(kept, retention, store, clock, recordings):
     assert keys(recordings) == []
 
 
+def test_a_call_that_is_being_worked_on_expires_when_its_job_is_done(kept, retention, store, clock, tmp_path):
+    log = JobLog(store._database, clock)
+    assert log.claim("CA1", Tape(tmp_path / "CA1.mcap", "CA1", "sha", 5), ["derive", "recording"])
+    kept("CA1")
+    clock.now += timedelta(seconds=1)
+    log.done("CA1", "derive")
+    log.begin("CA1", "recording")
+    assert retention(audio=0).sweep() == 0
+    log.done("CA1", "recording")
+    assert retention(audio=0).sweep() == 1
+
+
 def test_what_has_expired_stays_so_when_the_record_is_saved_again(kept, retention, store, clock):
     record = kept("CA1")
     clock.now += days(31)
