@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -73,7 +74,7 @@ class Worker:
     async def _run_once(self) -> int:
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "records", "work", "--with-parent",
+                sys.executable, "-m", "records", "work", "--parent", str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 cwd=Path(__file__).parent.parent,

@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     work_command = command("work", work, "make the records of finished calls, until a signal; the server starts this")
-    work_command.add_argument("--with-parent", action="store_true", help="end when the process that started this does")
+    work_command.add_argument("--parent", type=int, metavar="PID", help="end when this process, which started it, does")
     jobs_command = command("jobs", jobs, "how the jobs of finished calls stand")
     jobs_command.add_argument("--call", metavar="CALL", help="all steps of this call, finished ones too")
     retry_command = command("retry", retry, "try again now what failed for a call")
@@ -85,9 +85,9 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
     from records.worker import NICENESS, Life, Stopped, hold_folder
 
     configure_logging(settings.log_level, settings.log_format)
-    life = Life(with_parent=arguments.with_parent)
+    life = Life(arguments.parent)
     signal.signal(signal.SIGTERM, life.stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.with_parent else life.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.parent else life.stop)
     os.nice(NICENESS)
     name = Ids().hex(16)
     try:

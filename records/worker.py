@@ -45,9 +45,10 @@ class Stopped(Exception):
 class Life:
     """Whether the worker goes on: until a signal, or until the process that started it is gone."""
 
-    def __init__(self, *, with_parent: bool) -> None:
+    def __init__(self, parent: int | None) -> None:
+        """`parent`: the id of that process, which may be gone already."""
         self._stop = threading.Event()
-        self._parent = os.getppid() if with_parent else None
+        self._parent = parent
 
     def stop(self, *_: object) -> None:
         """End it; may be a signal's handler."""

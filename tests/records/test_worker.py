@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
-from fakes.worker import WorkerProcess, leave_tape, parts_of, wait_until
+from fakes.worker import ROOT, WorkerProcess, leave_tape, parts_of, wait_until
 from sqlalchemy.engine import make_url
 
 from bot.tape import TapeReader
@@ -71,6 +74,16 @@ def test_of_two_workers_for_one_folder_one_waits_for_the_other(tmp_path: Path) -
             wait_until(lambda: len(parts.log.beats()) == 1)
 
 
+def test_a_worker_whose_server_is_gone_ends(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "records", "work", "--parent", str(gone.pid)],
+        cwd=ROOT, env={**os.environ, "DATA_DIR": str(tmp_path)}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert worker.wait(30) == 0
+
+
 # The real worker, with steps that tell when they run and take their time.
 SLOW = """
 import sys, time, signal
@@ -93,7 +106,7 @@ class Steps:
         return ""
 
 worker.CallSteps = Steps
-life = worker.Life(with_parent=False)
+life = worker.Life(None)
 settings = load_settings()
 before = worker.hold_folder(settings.data_dir, settings.data_dir.name, life)
 worker.open_worker(settings, SystemClock(), settings.data_dir.name, life).run(before=before)
