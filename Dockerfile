@@ -11,6 +11,7 @@ COPY bot bot
 COPY desk desk
 COPY flows flows
 COPY qa qa
+COPY records records
 USER switchboard
 VOLUME /data
 EXPOSE 7860

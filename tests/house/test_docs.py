@@ -42,7 +42,16 @@ def test_every_route_is_documented_and_every_documented_route_exists(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "command", ["uv run server.py", "uv run pytest", "uv run server.py check", "-m sandbox call", "-m qa show"]
+    "command",
+    [
+        "uv run server.py",
+        "uv run pytest",
+        "uv run server.py check",
+        "-m sandbox call",
+        "-m qa show",
+        "-m qa verify",
+        "-m records show",
+    ],
 )
 def test_the_readme_shows_the_commands(command: str) -> None:
     assert command in README

@@ -1,0 +1,113 @@
+"""The steps of a job, and what becomes of them when something they need is away."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.worker import WorkerProcess, leave_tape, parts_of, wait_until
+
+from bot.errors import ModelError
+from bot.events import BotSaid
+from records.job_log import ARCHIVE
+from records.scorecard import score
+from records.steps import CallSteps
+from records.text_model import Summary
+
+
+class Model:
+    """A text model that says what the test wants, or fails."""
+
+    def __init__(self, *answers: Summary | ModelError) -> None:
+        self.answers = list(answers)
+
+    def summarise(self, _record: object) -> Summary:
+        answer = self.answers.pop(0)
+        if isinstance(answer, ModelError):
+            raise answer
+        return answer
+
+
+def steps_with(tmp_path: Path, model: Model) -> tuple[CallSteps, Any]:
+    from dataclasses import replace
+
+    parts = replace(parts_of(data_dir=tmp_path), text_model=model)  # type: ignore[arg-type]
+    leave_tape(tmp_path, "CA1", BotSaid("Which day suits you?", 1.0, False))
+    return CallSteps(parts), parts
+
+
+def test_a_summary_is_paid_for_once(tmp_path: Path, make_record: Any) -> None:
+    steps, parts = steps_with(tmp_path, Model(Summary("They asked for a check-up.", {"name": "Emma"}, "gemini-x")))
+    parts.store.save(make_record("CA1", outcome=make_record().outcome))
+    steps.derive("CA1")
+    rules = parts.store.call("CA1").outcome
+    assert rules.summarised_by == "gemini-3.8-flash", "what was there before is kept"
+    parts.store.save(make_record("CA2", turns=make_record().turns, outcome=_by_rules(make_record())))
+    assert steps.summarise("CA2") == ""
+    outcome = parts.store.call("CA2").outcome
+    assert (outcome.summary, outcome.summarised_by) == ("They asked for a check-up.", "gemini-x")
+    assert outcome.fields == {"service": "cleaning", "wishes": ["window seat"], "name": "Emma"}
+    assert steps.summarise("CA2") == "", "asked again, it would have failed"
+
+
+def test_without_the_text_model_the_rules_summary_stays_and_the_note_tells(tmp_path: Path, make_record: Any) -> None:
+    steps, parts = steps_with(tmp_path, Model(ModelError("quota", "gemini-x: the quota is used up.")))
+    parts.store.save(make_record("CA1", outcome=_by_rules(make_record())))
+    assert steps.summarise("CA1") == "The summary is by rules: gemini-x: the quota is used up."
+    assert parts.store.call("CA1").outcome.summarised_by == "rules"
+
+
+def _by_rules(record: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(record.outcome, summarised_by="rules")
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({}, {"kept_its_word"}),
+        ({"flags": ()}, set()),
+        ({"flags": (), "turns": ()}, {"greeted_with_notice"}),
+    ],
+)
+def test_the_scorecard_tells_what_was_wrong(make_record: Any, changes: Any, wrong: set[str]) -> None:
+    scored = score(make_record(**changes))
+    assert scored is not None
+    assert {name for name, answer in scored.answers.items() if answer is False} == wrong
+    assert scored.score == 100 - 20 * len(wrong)
+
+
+def test_storage_that_is_away_is_waited_for_and_the_tape_stays(tmp_path: Path) -> None:
+    parts = parts_of(data_dir=tmp_path)
+    with WorkerProcess(data_dir=tmp_path):
+        wait_until(parts.log.beats)
+        (tmp_path / "recordings").rmdir()
+        (tmp_path / "recordings").write_text("in the way")
+        tape = leave_tape(tmp_path, "CA1")
+        wait_until(lambda: parts.log.steps("CA1").get(ARCHIVE) == "failed")
+        [job] = [job for job in parts.log.jobs() if job.step == ARCHIVE]
+        assert "RecordingsError" in job.note
+        assert tape.exists()
+        (tmp_path / "recordings").unlink()
+        parts.log.retry("CA1")
+        wait_until(lambda: not tape.exists())
+    assert parts.store.call("CA1") is not None
+
+
+def test_a_database_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    parts = parts_of(data_dir=tmp_path)
+    with WorkerProcess(data_dir=tmp_path):
+        wait_until(parts.log.beats)
+        holder = sqlite3.connect(tmp_path / "switchboard.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        tape = leave_tape(tmp_path, "CA1")
+        time.sleep(8)  # longer than anybody waits for a lock
+        assert tape.exists()
+        holder.execute("ROLLBACK")
+        holder.close()
+        wait_until(lambda: not tape.exists())
+    assert parts.store.call("CA1") is not None
