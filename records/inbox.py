@@ -1,8 +1,8 @@
 """The folder ``DATA_DIR/tapes``: tapes of calls in progress, and finished ones whose records are not made yet.
 
-A finished tape there is work. It is given its call's id, archived in the recordings' store, and removed when its
-records are committed and the archived copy was read back whole (`Inbox.clear`). What died with a server is recovered
-first. Everything here blocks.
+A finished tape there is work. It is given its call's id, archived in the recordings' store and read back whole, and
+removed when its records are committed and its recording is kept. What died with a server is recovered first. Everything
+here blocks.
 """
 
 from __future__ import annotations

@@ -38,6 +38,9 @@ BY_RULES = "rules"
 PLAN = ("derive", "recording", "summarise", "score", "webhooks")
 """The steps of a new call's job after its archive, in order."""
 
+LAST_READER = "recording"
+"""The last step that reads the tape: until then it stays in the inbox, where it is found without fetching it."""
+
 Step = Callable[[str], str]
 """Does its part for a call's id: idempotent, blocking. Gives a note where it could do so only in part, else an empty
 text; raises where it could not."""

@@ -26,7 +26,7 @@ from records.inbox import File, Tape, archive
 from records.job_log import ARCHIVE, JobGone
 from records.jobs import Jobs, described, jobs_database
 from records.retention import Retention
-from records.steps import PLAN, CallSteps, Parts, open_parts
+from records.steps import LAST_READER, PLAN, CallSteps, Parts, open_parts
 from records.store import migrate
 
 TICK_SECONDS = 0.5
@@ -158,9 +158,9 @@ class Worker:
         for file in sorted(found - set(self._tapes)):
             if tape := self._inbox.open(file.path):
                 self._take_in(tape)
-        derived = self._log.with_done("derive", self._tapes.values())
+        read = self._log.with_done(LAST_READER, self._tapes.values())
         for file, call_id in list(self._tapes.items()):
-            if call_id in derived:
+            if call_id in read:
                 self._inbox.remove(file)
                 del self._tapes[file]
 
