@@ -35,7 +35,8 @@ SQLITE_SEARCH = (
         INSERT INTO records_search_index (rowid, words) VALUES (new.call, new.words);
     END""",
 )
-POSTGRES_SEARCH = ("CREATE INDEX records_search_index ON records_search USING gin (words)",)
+# Without fastupdate, or each search would first look through all that was saved since the last vacuum.
+POSTGRES_SEARCH = ("CREATE INDEX records_search_index ON records_search USING gin (words) WITH (fastupdate = off)",)
 
 
 def upgrade() -> None:
