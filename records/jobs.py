@@ -19,10 +19,12 @@ from typing import Any
 from dbos import DBOS, DBOSClient, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from dbos import error as dbos_error
 from loguru import logger
+from sqlalchemy import inspect
 from sqlalchemy.engine import make_url
 
 from bot.errors import SwitchboardError
 from bot.settings import Settings
+from desk.database import make_engine
 from records.job_log import ARCHIVE, JobGone, JobLog
 from records.steps import Step
 
@@ -180,8 +182,8 @@ def forget_jobs(settings: Settings, workflows: Sequence[str]) -> None:
     """Remove what is known of jobs and messages, from a process that does not run them."""
     url = jobs_database(settings)
     file = Path(str(make_url(url).database)) if url.startswith("sqlite") else None
-    if file and not file.exists():
-        return
+    if (file and not file.exists()) or not _has_tables(url):
+        return  # no worker has run yet
     client = DBOSClient(system_database_url=url, dbos_system_schema=SCHEMA)
     try:
         client.delete_workflows(list(workflows))
@@ -192,6 +194,15 @@ def forget_jobs(settings: Settings, workflows: Sequence[str]) -> None:
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as connection:
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _has_tables(url: str) -> bool:
+    engine = make_engine(url)
+    try:
+        schema = None if engine.dialect.name == "sqlite" else SCHEMA
+        return inspect(engine).has_table("workflow_status", schema)
+    finally:
+        engine.dispose()
 
 
 def jobs_database(settings: Settings) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from contextlib import contextmanager
 
@@ -96,7 +95,10 @@ def test_a_backup_replaces_nothing_and_leaves_nothing_half(settings, tmp_path, c
         assert words in errors
 
 
-def test_deleting_tells_how_many_calls_are_gone(settings, store, make_record, capsys):
+def test_deleting_tells_how_many_calls_are_gone(empty_url, settings, clock, make_record, capsys, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+    migrate(empty_url)
+    store = Store(empty_url, clock)
     for number in range(3):
         store.save(make_record(f"CA{number}", number))
     assert main(["delete", "--call", "CA0", "--who", "ana"]) == 0
@@ -105,20 +107,27 @@ def test_deleting_tells_how_many_calls_are_gone(settings, store, make_record, ca
     assert capsys.readouterr().out.splitlines() == ["1 call is erased.", "0 calls are erased.", "2 calls are erased."]
     assert store.calls().items == ()
     assert {entry.who for entry in store.audit_log().items} == {"ana", "command line"}
+    store.close()
 
 
-def test_a_deleted_call_is_gone_from_the_job_queue(settings, store, make_record, tmp_path):
+def test_a_deleted_call_is_gone_from_the_job_queue(empty_url, clock, make_record, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    settings = Settings(_env_file=None)
+    migrate(empty_url)
+    store = Store(empty_url, clock)
     store.save(make_record("CAsecret"))
+    store.close()
     jobs = Jobs(None, {}, lambda _: None, jobs_database(settings), "worker")
     jobs.open()
     try:
-        jobs.submit("CAsecret", [])
-        DBOS.retrieve_workflow("CAsecret").get_result()
+        for call_id in ("CAsecret", "CAother"):
+            jobs.submit(call_id, [])
+            DBOS.retrieve_workflow(call_id).get_result()
+        assert main(["delete", "--call", "CAsecret"]) == 0
+        assert [workflow.workflow_id for workflow in DBOS.list_workflows()] == ["CAother"]
     finally:
         jobs.close()
-    assert main(["delete", "--call", "CAsecret"]) == 0
-    with sqlite3.connect(tmp_path / "data" / "jobs.db") as database:
-        assert database.execute("SELECT count(*) FROM workflow_status").fetchone() == (0,)
-    database.close()
-    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in files if b"CAsecret" in path.read_bytes()] == []
