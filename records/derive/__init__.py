@@ -19,7 +19,7 @@ from bot.events import CallReceived, CallRefused, ModelConnected
 from bot.tape import TapeReader
 from records.derive import commitments
 from records.derive.cost import Prices, load_prices, price_call
-from records.derive.outcome import conclude, key_presses, tool_uses
+from records.derive.outcome import conclude, done_otherwise, key_presses, tool_uses
 from records.derive.recording import Recording, caller_audio, write_recording
 from records.derive.timeline import Timeline, read
 from records.derive.transcript import SpokenTurn, fill, gaps, transcribe
@@ -99,7 +99,12 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
         tools=tools,
         keys=keys,
         waterfalls=waterfalls,
-        flags=(*commitments.check(spoken, tools), *_gaps(spoken), *_integrity(timeline), *unknown),
+        flags=(
+            *commitments.check(spoken, tools, done_otherwise(timeline)),
+            *_gaps(spoken),
+            *_integrity(timeline),
+            *unknown,
+        ),
         retention=_retention(flow),
     )
     return Derived(record, timeline)
@@ -114,7 +119,7 @@ def _retention(flow: dict[str, Any]) -> dict[str, int]:
     """The days that the flow keeps each kind; what it leaves out is for the settings to say."""
     content = flow.get("content")
     asked = content.get("retention") if isinstance(content, dict) else None
-    days = {name.removesuffix("_days"): value for name, value in (asked or {}).items()}
+    days = {name.removesuffix("_days"): value for name, value in asked.items()} if isinstance(asked, dict) else {}
     return {kind: value for kind, value in days.items() if isinstance(value, int)}
 
 
@@ -148,6 +153,7 @@ def _integrity(timeline: Timeline) -> list[Flag]:
     if timeline.damage:
         flags.append(Flag("records_lost", f"the tape is {timeline.damage}"))
     ended = timeline.ended()
-    if ended.reason == "interrupted" if ended else not any(True for _ in timeline.of(CallRefused)):
+    refused = any(True for _ in timeline.of(CallRefused))
+    if (ended.reason == "interrupted") if ended else not refused:
         flags.append(Flag("interrupted", "the server died during the call"))
     return flags

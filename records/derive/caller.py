@@ -50,7 +50,7 @@ class CallerLine:
         self._clock = clock
         self._stream_sid = ""
         self._base = 0
-        self._rebased = False
+        self._stray: int | None = None
 
     def started(self, at_ms: float, stream_sid: str) -> None:
         """The carrier's ``start`` message."""
@@ -79,21 +79,26 @@ class CallerLine:
         return piece
 
     def _place(self, at_ms: float, stamp: object, size: int) -> int | None:
-        start = self._stamped(stamp)
-        if start is None or abs(start - self.end) <= _TOLERANCE:
+        told = self._stamped(stamp)
+        if told is None:
             return self.end
+        start = self._base + told
         arrival = self._clock.latest(at_ms) * SAMPLES_PER_MS
         if abs(start - arrival) > max(_STRAY, abs(self.end - arrival) + _STRAY):
-            # The numbering has jumped: follow it from here.
-            self._base += self.end - start
+            # No gap is that long. One such stamp is a slip, a second that goes on from it a new numbering.
+            if self._stray is not None and abs(told - self._stray) <= _TOLERANCE:
+                self._base = self.end - told
+            self._stray = told + size
+            return self.end
+        self._stray = None
+        if abs(start - self.end) <= _TOLERANCE:
             return self.end
         return start if start > self.end else None
 
     def _stamped(self, stamp: object) -> int | None:
+        """A ``timestamp`` in samples; None where it is none."""
         text = str(stamp) if isinstance(stamp, int | str) else ""
-        if not (text.isascii() and text.isdigit() and len(text) <= 15):
-            return None
-        return self._base + int(text) * SAMPLES_PER_MS
+        return int(text) * SAMPLES_PER_MS if text.isascii() and text.isdigit() and len(text) <= 15 else None
 
 
 def payload(media: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ Both are flagged on the call.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from records.derive.spoken_deeds import Deed, Saying, sayings, tells_a_result
@@ -22,8 +22,9 @@ DEEDS: dict[str, Deed] = {
     "save_customer": "record",
     "update_customer": "record",
     "add_note": "record",
+    "transfer_to_human": "transfer",
 }
-"""What each of the tools that write does."""
+"""What each of the tools does that do more than look things up."""
 
 _KEPT_BY: dict[Deed, frozenset[Deed]] = {
     "booking": frozenset({"booking", "change"}),
@@ -32,6 +33,7 @@ _KEPT_BY: dict[Deed, frozenset[Deed]] = {
     # A remark in the caller's record reaches the staff as well.
     "message": frozenset({"message", "record"}),
     "record": frozenset({"record", "booking", "message"}),
+    "transfer": frozenset({"transfer"}),
 }
 _LATE_MS = 5_000.0
 """A tool that runs beside the talk may end this long after the words."""
@@ -50,18 +52,25 @@ class _Done:
         return self.use.at_ms + self.use.duration_ms
 
 
-def check(turns: Sequence[SpokenTurn], tools: Sequence[ToolUse]) -> list[Flag]:
-    """The flags of one call, in the order of its turns, then of its results."""
+def check(turns: Sequence[SpokenTurn], tools: Sequence[ToolUse], otherwise: Collection[Deed] = ()) -> list[Flag]:
+    """The flags of one call, in the order of its turns, then of its results.
+
+    `otherwise` was done without a tool: the caller was put through, or left a message with the carrier.
+    """
     done = [_Done(use, DEEDS.get(use.name)) for use in tools if use.committed]
     bot = [each for each in turns if each.turn.speaker == "bot" and each.turn.source != "clip"]
-    return [*_unkept(bot, done, tools), *_untold(bot, done)]
+    return [*_unkept(bot, done, tools, otherwise), *_untold(bot, done)]
 
 
-def _unkept(bot: Sequence[SpokenTurn], done: Sequence[_Done], tools: Sequence[ToolUse]) -> list[Flag]:
+def _unkept(
+    bot: Sequence[SpokenTurn], done: Sequence[_Done], tools: Sequence[ToolUse], otherwise: Collection[Deed]
+) -> list[Flag]:
     flags = []
     for each in bot:
         broken: dict[Deed, str] = {}
         for saying in sayings(each.turn.text):
+            if not _KEPT_BY[saying.deed].isdisjoint(otherwise):
+                continue
             if not _is_kept(saying, each.turn.end_ms, done, tools, bot):
                 broken.setdefault(saying.deed, saying.words)
         flags += [

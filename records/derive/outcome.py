@@ -9,8 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from bot.events import CallRefused, EndReason, KeyPressed, StepEntered, ToolCalled, ToolCancelled, ToolReturned
-from records.derive.commitments import DEEDS
+from bot.events import (
+    CallRefused,
+    EndReason,
+    HandedOver,
+    KeyPressed,
+    MessageRecorded,
+    StepEntered,
+    ToolCalled,
+    ToolCancelled,
+    ToolReturned,
+)
+from records.derive.spoken_deeds import Deed
 from records.derive.timeline import Timeline
 from records.derive.transcript import SpokenTurn
 from records.record import Change, Disposition, KeyPress, Outcome, ToolUse
@@ -79,7 +89,7 @@ def tool_uses(timeline: Timeline) -> tuple[ToolUse, ...]:
 
 def _committed(event: ToolReturned) -> tuple[str, ...]:
     """What a result wrote: only the first of a wish that was asked again did."""
-    if event.status != "ok" or event.name not in DEEDS:
+    if event.status != "ok" or event.name not in _KINDS:
         return ()
     kind = _KINDS[event.name]
     return (f"{_WRITES_TO.get(kind, kind)}:{event.result.get('number', event.call_id)}",)
@@ -99,11 +109,7 @@ def conclude(
 ) -> Outcome:
     """The outcome of a call."""
     reason = _end_reason(timeline)
-    changes = tuple(
-        Change(_KINDS[use.name], committed.partition(":")[2], use.call_id, str(use.result.get("say", "")))
-        for use in tools
-        for committed in use.committed
-    )
+    changes = (*_written(tools), *_recorded(timeline))
     disposition = _disposition(reason, changes, turns, tools, keys)
     return Outcome(
         disposition=disposition,
@@ -113,6 +119,31 @@ def conclude(
         summary=_summary(disposition, reason, changes, turns),
         fields=_fields(tools),
     )
+
+
+def done_otherwise(timeline: Timeline) -> set[Deed]:
+    """What was done for the caller without a tool that writes."""
+    deeds: set[Deed] = {"message"} if _recorded(timeline) else set()
+    if any(isinstance(m.event, HandedOver) and m.event.number for m in timeline.of(HandedOver)):
+        deeds.add("transfer")
+    return deeds
+
+
+def _written(tools: Sequence[ToolUse]) -> list[Change]:
+    return [
+        Change(_KINDS[use.name], committed.partition(":")[2], use.call_id, str(use.result.get("say", "")))
+        for use in tools
+        for committed in use.committed
+    ]
+
+
+def _recorded(timeline: Timeline) -> list[Change]:
+    """Messages that the caller spoke to the carrier's recorder."""
+    return [
+        Change("message", moment.event.recording_sid, "", "The caller's spoken message was recorded.")
+        for moment in timeline.of(MessageRecorded)
+        if isinstance(moment.event, MessageRecorded)
+    ]
 
 
 def _end_reason(timeline: Timeline) -> EndReason | Literal["interrupted"]:
@@ -144,6 +175,8 @@ def _disposition(
     caller = [each.turn for each in turns if each.turn.speaker == "caller"]
     if not any(turn.text or turn.gap for turn in caller) and not keys:
         return "no_conversation"
+    if reason == "nobody_there":
+        return "abandoned"
     settled = any(use.name in _SETTLES and use.status == "ok" for use in tools)
     if reason == "caller_hung_up" and not settled and _left_open(turns):
         return "abandoned"

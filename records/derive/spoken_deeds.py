@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Deed = Literal["booking", "change", "cancellation", "message", "record"]
+Deed = Literal["booking", "change", "cancellation", "message", "record", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ _ANNOUNCED: dict[Deed, re.Pattern[str]] = {
         rf"\b{_WILL} have (?:[\w'-]+ ){{1,3}}(?:call|ring|phone|contact|get back)\b",
         rf"\b{_THEY} (?:call|ring|phone|contact|reach out|get back|be in touch|follow up)\b",
         r"\bexpect (?:a|their|our) call\b",
-        rf"\b(?:{_LE} )?(?:pasaré|transmitiré|dejaré|enviaré|comunicaré|haré llegar|diré)\b(?! adiós)",
+        rf"\b(?:{_LE} )?(?:pasaré|transmitiré|dejaré|enviaré|comunicaré|haré llegar|diré)\b(?! (?:adiós|con))",
         rf"\b{_LE} paso (?:el|su|un|este) (?:mensaje|recado)\b",
         rf"\b{_VOY} (?:pasar|dejar|transmitir|enviar|anotar)(?:le|lo|la|les)? (?:el|su|un|este) (?:mensaje|"
         r"recado|aviso)\b",
@@ -172,6 +172,14 @@ _ANNOUNCED: dict[Deed, re.Pattern[str]] = {
         rf"\b{_WILL} (?:make a note|add (?:a note|that to your))\b",
         rf"\b{_VOY} (?:actualizar|corregir|guardar)(?:le|lo|la)?\b",
         r"\b(?:actualizaré|corregiré|guardaré) (?:su|sus|el|los|la)\b",
+    ),
+    "transfer": _any(
+        rf"\b{_WILL} (?:put you (?:through|on)|transfer (?:you|the call|this call|your call)|connect you|"
+        r"hand you over)\b",
+        rf"\b{_WILL} get (?:you )?(?:someone|somebody|a person|a colleague|a human)\b",
+        rf"\b{_DOING} (?:putting you (?:through|on)|transferring|connecting|handing you over)\b",
+        rf"\b{_LE} (?:paso|transfiero|comunico|conecto|pasaré|transferiré|comunicaré|conectaré) con\b",
+        rf"\b{_VOY} (?:transferir|pasar|comunicar|conectar)(?:le|lo|la) con\b",
     ),
 }
 
@@ -244,7 +252,8 @@ def _clauses(sentence: str) -> list[str]:
 _GENERIC = _any(
     r"\b(?:all set|taken care of|see you|look(?:ing)? forward to)\b",
     r"\b(?:that's|it's|all) (?:done|sorted|set|arranged|settled|confirmed)\b",
-    r"\b(?:booked|confirmed|scheduled|reserved|moved|rescheduled|cancell?ed|passed on|noted|saved|updated|corrected)\b",
+    r"\b(?:booked|confirmed|scheduled|reserved|moved|rescheduled|cancell?ed|passed on|noted|saved|updated|"
+    r"corrected)\b",
     r"\b(?:listo|hecho|arreglado|solucionado|nos vemos|l[eoa] esperamos|hasta el)\b",
     r"\b(?:reservad|agendad|confirmad|cambiad|movid|cancelad|anulad|anotad|guardad|actualizad|registrad)[oa]s?\b",
 )

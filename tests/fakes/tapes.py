@@ -64,6 +64,11 @@ def loud_ms(samples: Any, join_ms: float = 50.0) -> list[tuple[float, float]]:
     return [(float(part[0]) / 8, float(part[-1]) / 8) for part in parts]
 
 
+def chunk_of(mulaw: bytes) -> str:
+    """The payload of a ``media`` message."""
+    return base64.b64encode(mulaw).decode()
+
+
 @dataclass(frozen=True)
 class Network:
     """Delays in ms, each way. `drift_ppm`: our clock runs so much faster than the carrier's."""
@@ -215,7 +220,7 @@ class _Carrier:
                     "track": "inbound",
                     "chunk": str(number + 1),
                     "timestamp": str(20 * number),
-                    "payload": base64.b64encode(self._caller[160 * number : 160 * number + 160]).decode(),
+                    "payload": chunk_of(self._caller[160 * number : 160 * number + 160]),
                 }
                 ups.append((moment, "carrier.in", {"event": "media", "streamSid": "MZ1", "media": media}))
         return ups
@@ -236,7 +241,7 @@ class _Carrier:
             if moment >= cut:
                 break
             chunk = says.mulaw[160 * number : 160 * number + 160]
-            media = {"payload": base64.b64encode(chunk).decode()}
+            media = {"payload": chunk_of(chunk)}
             entries.append((moment, "carrier.out", {"event": "media", "streamSid": "MZ1", "media": media}))
             unmarked += len(chunk)
             if unmarked >= 3_200:

@@ -55,6 +55,9 @@ ANNOUNCED = [
     ("message", "Le llamarán esta tarde."),
     ("message", "Alguien del equipo le llamará."),
     ("record", "I'll update your number."),
+    ("transfer", "I'll put you through to the front desk."),
+    ("transfer", "One moment, I'm transferring you now."),
+    ("transfer", "Le comunico con un compañero."),
 ]
 NEITHER = [
     "I can book you for Tuesday, shall I?",
@@ -75,6 +78,8 @@ NEITHER = [
     "Have you booked with us before?",
     "Did you want that cancelled?",
     "I can take a message for the doctor.",
+    "Shall I put you through to somebody?",
+    "I can connect you with the front desk, if you like.",
     "¿Quiere que le reserve la cita?",
     "¿Le reservo la cita?",
     "Puedo reservarle el martes a las nueve.",
