@@ -12,6 +12,7 @@ import numpy as np
 _MODEL_BYTES_PER_MS = 48
 """24 kHz, 16 bit."""
 _STALE_MS = 5_000.0
+_CROSSING_MS = 200.0
 
 
 @dataclass
@@ -24,10 +25,8 @@ class Response:
     pieces: list[tuple[float, str]] = field(default_factory=list)
     """Words, and how much of its audio had come before them."""
     language: str = ""
-    turn: int | None = None
-    """The turn on the line that it became."""
-    cut: bool = False
-    """Whether the model was interrupted while it spoke, or before the line took it."""
+    turns: list[int] = field(default_factory=list)
+    """The turns on the line that it became: one, or several where it stalled and ready-made words filled in."""
 
     @property
     def text(self) -> str:
@@ -70,7 +69,8 @@ class ModelSide:
         """From each function call to its answer, on our clock."""
         self._open: Response | None = None
         self._waiting: list[Response] = []
-        self._dropped: Response | None = None
+        self._spoken: Response | None = None
+        self._dropped: tuple[float, Response] | None = None
         self._heard: list[Utterance] = []
         self._turns_completed = 0
         self._asked: dict[str, float] = {}
@@ -99,7 +99,7 @@ class ModelSide:
 
     def _content(self, at_ms: float, content: Mapping[str, Any]) -> None:
         if content.get("interrupted"):
-            self._interrupted()
+            self._interrupted(at_ms)
         self._hear(at_ms, content.get("inputTranscription"))
         words = content.get("outputTranscription")
         if isinstance(words, dict) and isinstance(words.get("text"), str) and words["text"]:
@@ -126,12 +126,9 @@ class ModelSide:
     def _end_response(self) -> None:
         self._open = None
 
-    def _interrupted(self) -> None:
-        for response in self._waiting:
-            response.cut = True
-        if self._open is not None:
-            self._open.cut = True
-        self._dropped = self._waiting[-1] if self._waiting else None
+    def _interrupted(self, at_ms: float) -> None:
+        if self._waiting:
+            self._dropped = at_ms, self._waiting[-1]
         self._waiting.clear()
         self._open = None
 
@@ -144,11 +141,23 @@ class ModelSide:
 
     # -- what became of it --------------------------------------------------------------------------------------------
 
-    def bot_began(self, turn: int) -> None:
-        """The line took the next response of the model, as a turn."""
-        response = self._waiting.pop(0) if self._waiting else self._dropped
-        if response is not None and response.turn is None:
-            response.turn = turn
+    def bot_began(self, at_ms: float, turn: int) -> None:
+        """The line took the next response of the model, as a turn, or went on with one that had stalled."""
+        if self._waiting:
+            self._spoken = self._waiting.pop(0)
+        elif self._dropped and at_ms - self._dropped[0] < _CROSSING_MS:
+            # It was on its way to the line when the model was interrupted.
+            self._spoken = self._dropped[1]
+        self._dropped = None
+        if self._spoken is not None:
+            self._spoken.turns.append(turn)
+
+    def cut_in(self, *, protected: bool) -> None:
+        """The caller cut in: what the line had not taken yet is dropped.
+
+        Where `protected` words were being said, the response that the model is still giving goes on behind them.
+        """
+        self._waiting = [each for each in self._waiting if protected and each is self._open]
 
     def caller_said(self, at_ms: float, text: str) -> None:
         """The call took the pieces so far for an utterance."""

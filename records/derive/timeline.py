@@ -14,7 +14,16 @@ import numpy as np
 import orjson
 
 from bot.errors import TapeError
-from bot.events import BotStartedSpeaking, CallEnded, CallerSaid, CallEvent, MarkReturned, StreamStopped
+from bot.events import (
+    BargeIn,
+    BotStartedSpeaking,
+    CallEnded,
+    CallerSaid,
+    CallEvent,
+    MarkReturned,
+    PlayoutResumed,
+    StreamStopped,
+)
 from bot.tape import Record, TapeReader
 from records.derive.bot_line import BotLine, Placed
 from records.derive.caller import SAMPLES_PER_MS, CallerLine, Piece, Voiced, VoiceFinder, payload
@@ -149,7 +158,11 @@ class _Reader:
             case BotStartedSpeaking():
                 self.turn = event.turn
                 if not event.clip:
-                    self.model.bot_began(event.turn)
+                    self.model.bot_began(at_ms, event.turn)
+            case BargeIn():
+                self.model.cut_in(protected=False)
+            case PlayoutResumed(why="protected"):
+                self.model.cut_in(protected=True)
             case CallerSaid():
                 self.model.caller_said(at_ms, event.text)
             case StreamStopped():

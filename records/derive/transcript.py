@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -70,23 +71,23 @@ def fill(gap: SpokenTurn, words: str) -> None:
 
 
 def _bot_turns(timeline: Timeline, language: str) -> list[SpokenTurn]:
-    responses = {response.turn: response for response in timeline.model.responses if response.turn is not None}
+    responses = {turn: response for response in timeline.model.responses for turn in response.turns}
     told = _told(timeline)
     turns: list[SpokenTurn] = []
     for moment in timeline.of(BotStartedSpeaking):
         event = moment.event
         assert isinstance(event, BotStartedSpeaking)
         response = responses.get(event.turn)
-        words = event.clip or (response.text if response else "") or told.get(event.turn, "")
+        said = _said(timeline, event, None if event.clip else response, told.get(event.turn, ""))
         turns.append(
             SpokenTurn(
-                _bot_turn(timeline, event, words, response, moment.ms, language),
+                _bot_turn(timeline, event, said, moment.ms, (response.language if response else "") or language),
                 bot_turn=event.turn,
                 response=response,
             )
         )
     for response in timeline.model.responses:
-        if response.turn is None and response.text:
+        if not response.turns and response.text:
             ms = timeline.clock.playout(response.at_ms)
             turn = Turn(0, "bot", ms, ms, "", response.text, interrupted=True, language=response.language or language)
             turns.append(SpokenTurn(turn, response=response))
@@ -100,38 +101,53 @@ def _told(timeline: Timeline) -> dict[int, str]:
     return dict(zip(begun, said, strict=False)) if len(said) <= len(begun) else {}
 
 
-def _bot_turn(
-    timeline: Timeline,
-    event: BotStartedSpeaking,
-    words: str,
-    response: Response | None,
-    began_ms: float,
-    language: str,
-) -> Turn:
+@dataclass(frozen=True)
+class _Said:
+    """The words of a turn, spread over its own audio, and how much of that there was to be heard."""
+
+    words: list[Word]
+    whole_ms: float
+
+
+def _said(timeline: Timeline, event: BotStartedSpeaking, response: Response | None, told: str) -> _Said:
+    sent_ms = _sent_ms(timeline, event.turn)
+    if response is None or not response.text:
+        return _Said(_spread(event.clip or told, [(0.0, max(sent_ms, 1.0))]), sent_ms)
+    place = response.turns.index(event.turn)
+    before_ms = sum(_sent_ms(timeline, turn) for turn in response.turns[:place])
+    is_last = place == len(response.turns) - 1
+    # What waited behind the line when the caller cut in was never sent.
+    whole_ms = max(sent_ms, response.audio_ms - before_ms) if is_last else sent_ms
+    words = _spread(response.text, [(0.0, max(before_ms + whole_ms, response.audio_ms, 1.0))])
+    until_ms = math.inf if is_last else before_ms + whole_ms
+    mine = [word for word in words if before_ms <= (word.start_ms + word.end_ms) / 2 < until_ms]
+    return _Said([Word(word.text, word.start_ms - before_ms, word.end_ms - before_ms) for word in mine], whole_ms)
+
+
+def _sent_ms(timeline: Timeline, turn: int) -> float:
+    return float(timeline.bot.size[timeline.bot.turn == turn].sum()) / SAMPLES_PER_MS
+
+
+def _bot_turn(timeline: Timeline, event: BotStartedSpeaking, said: _Said, began_ms: float, language: str) -> Turn:
     bot = timeline.bot
-    chunks = np.flatnonzero(bot.turn == event.turn)
-    sent_ms = float(bot.size[chunks].sum()) / SAMPLES_PER_MS
-    heard = chunks[bot.played[chunks] > 0]
-    heard_ms = float(bot.played[chunks].sum()) / SAMPLES_PER_MS
+    heard = np.flatnonzero((bot.turn == event.turn) & (bot.played > 0))
+    heard_ms = float(bot.played[heard].sum()) / SAMPLES_PER_MS
     start_ms = bot.start[heard[0]] / SAMPLES_PER_MS if len(heard) else began_ms
     end_ms = (bot.start[heard[-1]] + bot.played[heard[-1]]) / SAMPLES_PER_MS if len(heard) else began_ms
-    # What waited behind the line when the caller cut in was never sent.
-    whole_ms = max(sent_ms, response.audio_ms) if response else sent_ms
-    cut = whole_ms - heard_ms > _ROUNDING_MS or not len(heard)
-    spread = _spread(words, [(0.0, max(whole_ms, 1.0))])
-    kept = [word for word in spread if word.end_ms <= heard_ms] if cut else spread
-    starts = _Elapsed(bot.start[heard] / SAMPLES_PER_MS, bot.played[heard] / SAMPLES_PER_MS)
+    cut = said.whole_ms - heard_ms > _ROUNDING_MS or not len(heard)
+    kept = [word for word in said.words if word.end_ms <= heard_ms] if cut else said.words
+    elapsed = _Elapsed(bot.start[heard] / SAMPLES_PER_MS, bot.played[heard] / SAMPLES_PER_MS)
     return Turn(
         number=0,
         speaker="bot",
         start_ms=round(float(start_ms), 1),
         end_ms=round(float(end_ms), 1),
         text=" ".join(word.text for word in kept),
-        unheard=" ".join(word.text for word in spread[len(kept) :]),
+        unheard=" ".join(word.text for word in said.words[len(kept) :]),
         interrupted=cut,
-        language=(response.language if response else "") or language,
+        language=language,
         source="clip" if event.clip else "model",
-        words=tuple(Word(word.text, starts.at(word.start_ms), starts.at(word.end_ms)) for word in kept),
+        words=tuple(Word(word.text, elapsed.at(word.start_ms), elapsed.at(word.end_ms)) for word in kept),
     )
 
 

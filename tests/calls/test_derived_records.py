@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from fakes.gemini import ListedEar, ListedMind
-from fakes.tapes import loud_ms
 
+from benchmarks.made_tapes import loud_ms
 from bot.tape import TapeReader
 from records.derive import Derived, derive, load_prices
 from records.derive.recording import blocks
@@ -20,8 +20,14 @@ from sandbox.mind import Reply, ToolCall
 
 Say = Callable[..., Turn]
 END_CALL = Reply(calls=[ToolCall("end_call")])
+FRAME_MS = 20.0
 # The stand-in stamps a frame with the end of its 20 ms, the derivation takes stamps for the beginning.
-STAMP_MS = 20.0
+STAMP_MS = FRAME_MS
+
+
+def tolerance(carrier: Any) -> float:
+    """A frame, and what a busy machine made the stand-in late: the caller hears that, and the wire does not tell it."""
+    return FRAME_MS + float(carrier.late_ms)
 
 
 async def derived(site: Any, call_sid: str) -> tuple[Derived, np.ndarray]:
@@ -79,12 +85,12 @@ async def test_a_booking_is_told_heard_priced_and_recorded(open_site: Any, say: 
     assert record.cost.complete
     assert record.cost.usd > 0
     on_line = [(a - STAMP_MS, b - STAMP_MS) for a, b in loud_ms(recording[:, 1])]
-    np.testing.assert_allclose(on_line, loud_ms(carrier.heard), atol=20)
+    np.testing.assert_allclose(on_line, loud_ms(carrier.heard), atol=tolerance(carrier))
     np.testing.assert_allclose(
         [(a - STAMP_MS, b - STAMP_MS) for a, b in loud_ms(recording[:, 0])], loud_ms(carrier.said), atol=1
     )
     truths = [response.ms for response in carrier.responses()]
-    np.testing.assert_allclose([waterfall.total_ms for waterfall in record.waterfalls], truths, atol=20)
+    np.testing.assert_allclose([waterfall.total_ms for waterfall in record.waterfalls], truths, atol=tolerance(carrier))
     for waterfall in record.waterfalls:
         assert abs(sum(stage.ms for stage in waterfall.stages) - waterfall.total_ms) < 0.1
     asked, booked, _ = ({stage.name for stage in waterfall.stages} for waterfall in record.waterfalls)
@@ -100,10 +106,10 @@ async def test_an_interrupted_answer_ends_where_the_caller_heard_it_end(open_sit
     assert cut.text.split() + cut.unheard.split() == words
     heard_ms = carrier.heard_segments[1].end_ms - carrier.heard_segments[1].start_ms
     # The stand-in's voice takes 60 ms for a word.
-    assert abs(len(cut.text.split()) - heard_ms / 60) <= 2
+    assert abs(len(cut.text.split()) - heard_ms / 60) <= 2 + carrier.late_ms / 60
     assert cut.words[-1].end_ms <= cut.end_ms
     on_line = [(a - STAMP_MS, b - STAMP_MS) for a, b in loud_ms(recording[:, 1])]
-    np.testing.assert_allclose(on_line, loud_ms(carrier.heard), atol=20)
+    np.testing.assert_allclose(on_line, loud_ms(carrier.heard), atol=tolerance(carrier))
     figures = result.record.figures
     assert figures.interruptions == 1
     assert figures.barge_in_reaction_p95_ms is not None

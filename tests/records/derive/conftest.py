@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.tapes import Truth, write_tape
 
+from benchmarks.made_tapes import Truth, write_tape
 from bot.tape import TapeReader
 from records.derive import Derived, derive, load_prices
 from records.record import CallRecord

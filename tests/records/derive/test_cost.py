@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.tapes import Says, silence, tone
 
+from benchmarks.made_tapes import Says, silence, tone
 from bot.events import Grounded
 from records.derive.cost import PricesError, load_prices, tokens
 

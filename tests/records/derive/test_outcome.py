@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fakes.tapes import Heard, Says, at, silence, tone
 
+from benchmarks.made_tapes import Heard, Says, at, silence, tone
 from bot.events import (
     CallEvent,
     HandedOver,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from fakes.tapes import Network, Says, at, loud_ms, silence, tone
 
+from benchmarks.made_tapes import Network, Says, at, loud_ms, silence, tone
 from bot.audio import ulaw_to_pcm
 from records.derive import write_recording
 from records.derive.recording import blocks

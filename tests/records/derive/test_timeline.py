@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.tapes import CALL, Heard, Network, Says, at, chunk_of, loud_ms, silence, tone
 
+from benchmarks.made_tapes import CALL, Heard, Network, Says, at, chunk_of, loud_ms, silence, tone
 from bot.events import CallEnded, CallReceived, CallRefused, StreamStopped
 from bot.tape import TapeReader
 from bot.tape_file import HEAD, Record, encode_chunk

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.tapes import Heard, Network, Says, at, silence, tone
 
+from benchmarks.made_tapes import Heard, Network, Says, at, audio, silence, tone
 from bot.audio import pcm_to_ulaw
-from bot.events import KeyPressed, StepEntered, ToolCalled, ToolReturned
+from bot.events import BargeIn, KeyPressed, PlayoutResumed, StepEntered, ToolCalled, ToolReturned
 from sandbox.voice import Voice
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "transcript.txt"
@@ -182,3 +182,65 @@ def test_what_the_model_said_and_nobody_heard_is_shown_as_unheard(made: Callable
     frames = [(2_000.0, "model.out", answer), (2_010.0, "model.out", stopped)]
     (turn,) = made(caller=silence(5_000), frames=frames).record.turns
     assert (turn.text, turn.unheard, turn.interrupted) == ("", "Too late.", True)
+
+
+def test_a_pause_of_the_bot_is_no_interruption(made: Callable[..., Any]) -> None:
+    """It fell silent for 700 ms because of a sound, and went on where it had stopped."""
+    call = made(
+        caller=at((2_000, tone(100, 900)), ms=9_000),
+        bot=[Says(1_000, tone(4_000), "Every word of it was heard.", pause_ms=(2_100, 2_800))],
+    )
+    (turn,) = call.record.turns
+    assert (turn.text, turn.unheard, turn.interrupted) == ("Every word of it was heard.", "", False)
+    assert turn.end_ms == pytest.approx(call.truth.stops_ms[0], abs=20)
+    assert call.record.figures.interruptions == 0
+
+
+def test_what_a_caller_cut_off_before_it_began_is_not_taken_for_the_next_answer(made: Callable[..., Any]) -> None:
+    """Two responses stood behind each other when the caller spoke on; the model noticed nothing and answered anew."""
+    waiting = {"serverContent": {"outputTranscription": {"text": "One more thing."}, "generationComplete": True}}
+    call = made(
+        caller=silence(12_000),
+        bot=[
+            Says(1_000, tone(4_000), "A long answer of the bot.", cut_ms=3_000, noticed=False),
+            Says(7_000, tone(1_000), "What is it?"),
+        ],
+        frames=[(2_500.0, "model.out", waiting)],
+        events=[(3_000.0, BargeIn(0, 40.0, "caller"))],
+    )
+    assert [(turn.text, turn.unheard) for turn in call.record.turns] == [
+        ("A long", "answer of the bot."),
+        ("", "One more thing."),
+        ("What is it?", ""),
+    ]
+
+
+def test_what_waited_behind_protected_words_is_dropped_but_for_what_still_comes(made: Callable[..., Any]) -> None:
+    waiting = {"serverContent": {"outputTranscription": {"text": "Never said."}, "generationComplete": True}}
+    call = made(
+        caller=silence(12_000),
+        bot=[Says(1_000, tone(3_000), "This call is recorded.", clip=True), Says(5_000, tone(1_000), "Yes?")],
+        frames=[(2_000.0, "model.out", waiting)],
+        events=[(3_000.0, PlayoutResumed(0, 900.0, "protected"))],
+    )
+    assert [turn.text for turn in call.record.turns] == ["This call is recorded.", "", "Yes?"]
+
+
+def test_a_sentence_that_stalled_goes_on_in_a_turn_of_its_own(made: Callable[..., Any]) -> None:
+    """The model stopped in its sentence, "One moment" was said, and then the rest of the sentence."""
+    rest = {"serverContent": {"outputTranscription": {"text": " seven eight"}, "modelTurn": {"parts": [audio(1_000)]}}}
+    ended = {"serverContent": {"generationComplete": True}}
+    call = made(
+        caller=silence(12_000),
+        bot=[
+            Says(1_000, tone(3_000), "one two three four five six", generated=False),
+            Says(6_000, tone(800), "One moment.", clip=True),
+            Says(8_000, tone(1_000), generated=None),
+        ],
+        frames=[(7_500.0, "model.out", rest), (7_600.0, "model.out", ended)],
+    )
+    assert [(turn.source, turn.text, turn.unheard) for turn in call.record.turns] == [
+        ("model", "one two three four five six", ""),
+        ("clip", "One moment.", ""),
+        ("model", "seven eight", ""),
+    ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fakes.tapes import Heard, Network, Says, at, loud_ms, silence, tone
 
+from benchmarks.made_tapes import Heard, Network, Says, any_call, at, loud_ms, silence, tone
 from bot.events import ToolCalled, ToolReturned
 
 
@@ -58,31 +57,10 @@ def test_each_stage_has_its_time(made: Callable[..., Any]) -> None:
     assert names == ["to_us", "to_model", "endpointing", "model", "tools", "model", "to_carrier", "playout", "lead_in"]
 
 
-def generated(seed: int) -> dict[str, Any]:
-    """A call of a few turns with chance in everything: pauses, lengths, delays, jitter and drift."""
-    chance = random.Random(seed)
-    caller, bot, heard = [], [], []
-    ms = 1_500.0
-    for _ in range(chance.randint(1, 4)):
-        length = chance.uniform(300, 2_500)
-        caller.append((ms, tone(length, 300)))
-        answer = ms + length + chance.uniform(350, 2_500)
-        heard.append(Heard(answer - chance.uniform(60, 300), "words"))
-        lead = chance.choice([0, 0, 40, 200])
-        spoken = chance.uniform(600, 4_000)
-        model_ms = chance.uniform(5, 50)
-        bot.append(Says(answer, silence(lead) + tone(spoken), "An answer.", model_ms=model_ms))
-        ms = answer + lead + spoken + chance.uniform(500, 2_000)
-    network = Network(
-        chance.uniform(5, 120), chance.uniform(5, 120), chance.uniform(0, 30), chance.uniform(-100, 100), seed
-    )
-    return {"caller": at(*caller, ms=ms + 1_000), "bot": bot, "heard": heard, "network": network}
-
-
 @pytest.mark.parametrize("seed", range(100))
 def test_the_stages_add_up_to_what_was_heard(made: Callable[..., Any], seed: int) -> None:
     """Against the truth: from the caller's last loud sample on the line to the first loud one played."""
-    call = made(**generated(seed))
+    call = made(**any_call(seed))
     said, heard = loud_ms(call.truth.said), loud_ms(call.truth.heard, join_ms=250)
     truths = [answer[0] - question[1] for question, answer in zip(said, heard, strict=True)]
     waterfalls = call.record.waterfalls

@@ -101,6 +101,12 @@ class Says:
     model_ms: float = 40.0
     paced: bool = True
     """Sent in real time; otherwise all at once."""
+    pause_ms: tuple[float, float] | None = None
+    """Nothing is sent between these moments."""
+    noticed: bool = True
+    """The model says itself that it was interrupted."""
+    generated: bool | None = True
+    """Whether the model says that this was all; None where its frames are not part of this."""
     usage: dict[str, Any] | None = None
 
 
@@ -167,6 +173,44 @@ def write_tape(
     return carrier.truth
 
 
+def any_call(seed: int) -> dict[str, Any]:
+    """For `write_tape`: a call of a few turns with chance in everything: pauses, lengths, delays, jitter and drift."""
+    chance = random.Random(seed)
+    caller, bot, heard = [], [], []
+    ms = 1_500.0
+    for _ in range(chance.randint(1, 4)):
+        length = chance.uniform(300, 2_500)
+        caller.append((ms, tone(length, 300)))
+        answer = ms + length + chance.uniform(350, 2_500)
+        heard.append(Heard(answer - chance.uniform(60, 300), "words"))
+        lead = chance.choice([0, 0, 40, 200])
+        spoken = chance.uniform(600, 4_000)
+        model_ms = chance.uniform(5, 50)
+        bot.append(Says(answer, silence(lead) + tone(spoken), "An answer.", model_ms=model_ms))
+        ms = answer + lead + spoken + chance.uniform(500, 2_000)
+    network = Network(
+        chance.uniform(5, 120), chance.uniform(5, 120), chance.uniform(0, 30), chance.uniform(-100, 100), seed
+    )
+    return {"caller": at(*caller, ms=ms + 1_000), "bot": bot, "heard": heard, "network": network}
+
+
+def long_call(minutes: float, network: Network) -> dict[str, Any]:
+    """For `write_tape`: question and answer every 15 s; each fifth answer is cut off by the caller."""
+    caller, bot, heard = [], [], []
+    for number in range(int(minutes * 4)):
+        ms = number * 15_000.0
+        caller.append((ms + 1_000, tone(900, 300)))
+        heard.append(Heard(ms + 2_700, "another question of the caller"))
+        # Not always at the same place within a frame.
+        begins = ms + 3_000 + 7 * (number % 3)
+        cut = number % 5 == 4
+        words = "an answer that has some words in it"
+        bot.append(Says(begins, tone(4_000 + 300 * (number % 4)), words, cut_ms=begins + 2_100 if cut else None))
+        if cut:
+            caller.append((begins + 1_900, tone(700, 300)))
+    return {"caller": at(*caller, ms=minutes * 60_000), "bot": bot, "heard": heard, "network": network}
+
+
 _SETUP = {"setupComplete": {}}
 _Entry = tuple[float, str, Any]
 
@@ -230,14 +274,18 @@ class _Carrier:
     def _spoken(self, turn: int, says: Says) -> list[_Entry]:
         """What our side sends for a turn: events, audio two messages ahead of real time, marks, perhaps a clear."""
         entries: list[_Entry] = []
-        if not says.clip:
+        if not says.clip and says.generated is not None:
             entries += _of_the_model(says)
         clip = says.words if says.clip else ""
         entries.append((says.at_ms - 0.05, "event", BotStartedSpeaking(turn, None, None, clip)))
         unmarked = marks = 0
+        late = 0.0
         cut = says.cut_ms if says.cut_ms is not None else 1e12
         for number in range(-(-len(says.mulaw) // 160)):
-            moment = says.at_ms + (max(0.0, 20.0 * number - 40) if says.paced else 0.0) + 0.001 * number
+            moment = says.at_ms + late + (max(0.0, 20.0 * number - 40) if says.paced else 0.0) + 0.001 * number
+            if says.pause_ms and says.pause_ms[0] < moment < says.pause_ms[1]:
+                late += says.pause_ms[1] - moment
+                moment = says.pause_ms[1]
             if moment >= cut:
                 break
             chunk = says.mulaw[160 * number : 160 * number + 160]
@@ -251,7 +299,8 @@ class _Carrier:
             entries.append((entries[-1][0] + 0.02, "carrier.out", _mark(f"turn:{turn}:end")))
         else:
             entries.append((says.cut_ms, "carrier.out", {"event": "clear", "streamSid": "MZ1"}))
-            entries.append((says.cut_ms - 0.5, "model.out", {"serverContent": {"interrupted": True}}))
+            if says.noticed:
+                entries.append((says.cut_ms - 0.5, "model.out", {"serverContent": {"interrupted": True}}))
         if says.words:
             entries.append((entries[-1][0] + 100, "event", BotSaid(says.words, 1.0, says.cut_ms is not None)))
         return entries
@@ -297,6 +346,11 @@ def _mark(name: str) -> dict[str, Any]:
     return {"event": "mark", "streamSid": "MZ1", "mark": {"name": name}}
 
 
+def audio(ms: float) -> dict[str, Any]:
+    """A part of the model's turn: so much audio, at most a second."""
+    return {"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": _SECOND_OF_SILENCE[: round(ms * 16) * 4]}}
+
+
 def _of_the_model(says: Says) -> list[_Entry]:
     """The model's frames for a turn: audio by 200 ms, four times as fast as it sounds, its words along with it."""
     entries: list[_Entry] = []
@@ -306,12 +360,13 @@ def _of_the_model(says: Says) -> list[_Entry]:
     moment = says.at_ms - says.model_ms
     for number in range(count):
         ms = length_ms / count
-        part = {"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": _SECOND_OF_SILENCE[: round(ms * 16) * 4]}}
-        content: dict[str, Any] = {"modelTurn": {"parts": [part]}}
+        content: dict[str, Any] = {"modelTurn": {"parts": [audio(ms)]}}
         some = words[number * len(words) // count : (number + 1) * len(words) // count]
         if some:
             content["outputTranscription"] = {"text": "".join(f" {word}" for word in some)}
         entries.append((moment + number * 50, "model.out", {"serverContent": content}))
+    if not says.generated:
+        return entries
     done = moment + count * 50
     if says.cut_ms is None or done < says.cut_ms:
         entries.append((done, "model.out", {"serverContent": {"generationComplete": True}}))
