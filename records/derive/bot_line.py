@@ -57,15 +57,17 @@ class _Cut:
     mark: _Mark | None
     by_clear: bool
 
-    def cut_ms(self, clock: LineClock, lag_ms: float) -> float:
-        """The playout time at which the audio stopped."""
+    def cut_ms(self, clock: LineClock, least_ms: float, usual_ms: float) -> float:
+        """The playout time at which the audio stopped; what we send takes effect after the least lag, or the usual."""
         told_ms = clock.playout(self.at_ms)
         if not self.by_clear:
             return told_ms
-        if self.mark is None or self.mark.returned_at is None:
-            return told_ms + lag_ms
-        # The mark may have been on its way already; no message is faster than the lag.
-        return max(told_ms + lag_ms, self.mark.by_ms(clock))
+        if self.mark is not None and self.mark.returned_at is not None:
+            returned_ms = self.mark.by_ms(clock)
+            if returned_ms > told_ms + least_ms:
+                return returned_ms
+        # No mark waited any more, or it was on its way already.
+        return told_ms + usual_ms
 
 
 @dataclass(slots=True)
@@ -205,8 +207,8 @@ class BotLine:
         ends_ms = np.cumsum(size) / SAMPLES_PER_MS
         spurts = self._anchored(self._spurts(sent_ms, size), sent_ms, ends_ms, clock)
         lags = [spurt.latest_ms - sent_ms[spurt.first] for spurt in spurts if spurt.is_marked]
-        lag_ms = float(np.quantile(lags, _PUNCTUAL)) if lags else 0.0
-        cuts = [(cut.before, cut.cut_ms(clock, lag_ms)) for cut in self._cuts]
+        lag_ms, usual_ms = np.quantile(lags, (_PUNCTUAL, 0.5)).tolist() if lags else (0.0, 0.0)
+        cuts = [(cut.before, cut.cut_ms(clock, lag_ms, usual_ms)) for cut in self._cuts]
         start_ms = self._laid_out(spurts, sent_ms + lag_ms, ends_ms - size / SAMPLES_PER_MS, size, cuts)
         return Placed(
             start=np.rint(start_ms * SAMPLES_PER_MS).astype(np.int64),
