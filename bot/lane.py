@@ -1,8 +1,8 @@
 """The short way through Pipecat: its transport, with what a telephone call does not use taken out of the frame path.
 
 Frames go through the same processors in the same order. What is left out serves nobody here: queues, and tasks and
-time-outs made for each frame. Each measure, what it brought and what it gives up is in docs/decisions/0017; each private
-name of Pipecat's transport that is used is in this module, and tests/bot/gemini/test_lane_seams.py watches it.
+time-outs made for each frame. Each measure, what it brought and what it gives up is in docs/decisions/0017; each
+private name of Pipecat's transport that is used is in this module, and tests/bot/gemini/test_lane_seams.py watches it.
 """
 
 from __future__ import annotations

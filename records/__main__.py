@@ -166,20 +166,24 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:
     """Derive again. A call that cannot be is named, and the others go on."""
     from rich.progress import track
 
-    from records.steps import REMADE, CallSteps, open_parts
+    from records.inbox import archived_calls
+    from records.steps import REMADE, CallSteps, described, open_parts
 
     migrate(settings.database)
     parts = open_parts(settings, SystemClock())
     steps = CallSteps(parts).all()
-    call_ids = parts.log.call_ids() if arguments.all else [arguments.call]
+    call_ids = [arguments.call]
+    if arguments.all:
+        # An older copy of the database may have come back beside newer tapes.
+        call_ids = list(dict.fromkeys([*parts.log.call_ids(), *archived_calls(parts.recordings)]))
     failed = 0
     console = Console(stderr=True, highlight=False)
     for call_id in track(call_ids, "Rebuilding", console=console, disable=not arguments.all):
         try:
             notes = [note for name in REMADE if (note := steps[name](call_id))]
-        except (SwitchboardError, OSError) as error:
+        except Exception as error:
             failed += 1
-            notes = [str(error)]
+            notes = [described(error)]
         for note in notes:
             console.print(f"{call_id}: {note}", soft_wrap=True)
     print(f"{len(call_ids) - failed} of {len(call_ids)} rebuilt.")
@@ -206,10 +210,9 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
         "cost": f"{cost.usd:.4f} USD{'' if cost.complete else ', and what has no price'}",
         "flags": "; ".join(f"{flag.kind.replace('_', ' ')}: {flag.detail}" for flag in record.flags) or "none",
     }
-    table = Table.grid(padding=(0, 2))
+    console = Console(highlight=False, soft_wrap=True)
     for name, value in rows.items():
-        table.add_row(f"  [dim]{name}[/]", escape(value))
-    Console(highlight=False).print(table)
+        console.print(f"  [dim]{name:<9}[/] {escape(value)}")
     return 0
 
 

@@ -138,6 +138,14 @@ def archive(tape: Tape, call_id: str, recordings: Recordings) -> None:
             raise WrongCopy(f"The copy of tape {call_id} in the recordings' store is not the tape.")
 
 
+def archived_calls(recordings: Recordings) -> Iterator[str]:
+    """The ids of all calls whose tapes lie in the recordings' store."""
+    for stored in recordings.list():
+        call_id, _, name = stored.key.partition("/")
+        if tape_key(call_id) == f"{call_id}/{name}":
+            yield call_id
+
+
 def archived_sha256(key: str, recordings: Recordings) -> str:
     """The SHA-256 of an object in the recordings' store, read whole."""
     digest = hashlib.sha256()

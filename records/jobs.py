@@ -13,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from bot.errors import SwitchboardError
 from bot.settings import Settings
 from desk.database import make_engine
 from records.job_log import ARCHIVE, JobGone, JobLog
-from records.steps import Step
+from records.steps import Step, described
 
 CALLS, WEBHOOKS = "calls", "webhooks"
 """The queues: of jobs, and of messages to receivers, which are slow or away and must hold nobody up."""
@@ -132,6 +133,13 @@ class Jobs:
         except dbos_error.DBOSException:
             return
 
+    def tidy(self, before: datetime) -> None:
+        """Remove what DBOS keeps of jobs and messages that began before then and are done; the log keeps its own."""
+        options: dict[str, Any] = {"limit": 1000, "load_input": False, "load_output": False}
+        done = DBOS.list_workflows(status="SUCCESS", end_time=before.isoformat(), **options)
+        if done:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in done])
+
     def forget(self, workflows: Sequence[str]) -> None:
         """Remove what is known of jobs and messages, by their ids."""
         DBOS.delete_workflows(list(workflows))
@@ -211,8 +219,3 @@ def jobs_database(settings: Settings) -> str:
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{(settings.data_dir / 'jobs.db').absolute()}"
     return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-
-
-def described(error: Exception) -> str:
-    """What an operator reads of a failure."""
-    return f"{type(error).__name__}: {error}" if isinstance(error, SwitchboardError | OSError) else type(error).__name__

@@ -15,7 +15,7 @@ from typing import Any
 
 from loguru import logger
 
-from bot.errors import ModelError
+from bot.errors import ModelError, SwitchboardError
 from bot.ports import Clock
 from bot.settings import Settings
 from bot.tape import TapeReader
@@ -171,3 +171,8 @@ def with_summary(record: CallRecord, summary: str, fields: Mapping[str, Any], by
     """A record with a text model's summary and fields; fields that the model does not have stay the rules'."""
     outcome = replace(record.outcome, summary=summary, fields={**record.outcome.fields, **fields}, summarised_by=by)
     return replace(record, outcome=outcome)
+
+
+def described(error: Exception) -> str:
+    """What an operator reads of a failure."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, SwitchboardError | OSError) else type(error).__name__

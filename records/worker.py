@@ -20,13 +20,13 @@ from pathlib import Path
 import orjson
 from loguru import logger
 
-from bot.ports import Clock
+from bot.ports import Clock, utc
 from bot.settings import Settings
 from records.inbox import File, Tape, archive
 from records.job_log import ARCHIVE, JobGone
-from records.jobs import Jobs, described, jobs_database
+from records.jobs import Jobs, jobs_database
 from records.retention import Retention
-from records.steps import LAST_READER, PLAN, CallSteps, Parts, open_parts
+from records.steps import LAST_READER, PLAN, CallSteps, Parts, described, open_parts
 from records.store import migrate
 
 TICK_SECONDS = 0.5
@@ -34,6 +34,8 @@ BEAT_SECONDS = 3.0
 DEAD_SECONDS = 15.0
 MEND_SECONDS = 30.0
 RETENTION_SECONDS = 600.0
+KEPT = timedelta(days=1)
+"""So long DBOS remembers what is done."""
 NICENESS = 10
 ARCHIVES_AT_ONCE = 2
 
@@ -128,6 +130,7 @@ class Worker:
             self._guarded("mending", self._mend)
         if self._is_due("retention", RETENTION_SECONDS):
             self._pool.submit(self._guarded, "retention", self._retention.sweep)
+            self._guarded("tidying", lambda: self._jobs.tidy(utc(self._clock) - KEPT))
         self._guarded("figures", self._tell_figures)
 
     def _guarded(self, what: str, work: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from dbos import DBOS
@@ -131,3 +132,17 @@ def test_a_deleted_call_is_gone_from_the_job_queue(empty_url, clock, make_record
         jobs.close()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in files if b"CAsecret" in path.read_bytes()] == []
+
+
+def test_of_what_is_done_the_job_queue_keeps_nothing_for_long(settings, store):
+    jobs = Jobs(None, {}, lambda _: None, jobs_database(settings), "worker")
+    jobs.open()
+    try:
+        jobs.submit("CA1", [])
+        DBOS.retrieve_workflow("CA1").get_result()
+        jobs.tidy(datetime.now(UTC) - timedelta(hours=1))
+        assert len(DBOS.list_workflows()) == 1
+        jobs.tidy(datetime.now(UTC) + timedelta(hours=1))
+        assert DBOS.list_workflows() == []
+    finally:
+        jobs.close()
