@@ -116,8 +116,8 @@ class Worker:
                 self._round()
                 self._life.wait(TICK_SECONDS)
         except Stopped:
+            # What is under way is left as by a kill, which is sure: DBOS would take seconds to end its threads.
             self._pool.shutdown(wait=False, cancel_futures=True)
-            self._jobs.close()
 
     def _round(self) -> None:
         if self._is_due("heartbeat", BEAT_SECONDS):
