@@ -58,7 +58,7 @@ class Derived:
 def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = None) -> Derived:
     """Derive a call's record from its tape, finished or not.
 
-    Blocking: about 5 s of CPU for an hour of call. What a `recogniser` raises is passed on; nothing else is raised
+    Blocking: about 4 s of CPU for an hour of call. What a `recogniser` raises is passed on; nothing else is raised
     but ``OSError`` from the disk.
     """
     timeline = read(tape)

@@ -55,10 +55,8 @@ class Timeline:
     clock: LineClock
     caller_end: int
     """The sample behind the caller's last audio."""
-    received_ms: float
     streams: int
     lost_records: int
-    truncated: bool
     damage: str = ""
     """Where the tape could not be read any further; empty for a sound one."""
 
@@ -201,10 +199,8 @@ def read(tape: TapeReader) -> Timeline:
         model=reader.model,
         clock=clock,
         caller_end=reader.caller.end,
-        received_ms=reader.caller.received_ms,
         streams=reader.caller.streams,
         lost_records=reader.lost,
-        truncated=tape.truncated,
         damage=damage,
     )
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.made_tapes import Heard, Network, Says, any_call, at, loud_ms, silence, tone
 from bot.events import ToolCalled, ToolReturned
+from records.derive.waterfall import STAGES
 
 
 def stages(waterfall: Any) -> dict[str, float]:
@@ -66,7 +67,7 @@ def test_the_stages_add_up_to_what_was_heard(made: Callable[..., Any], seed: int
     waterfalls = call.record.waterfalls
     assert len(waterfalls) == len(truths)
     for waterfall, truth in zip(waterfalls, truths, strict=True):
-        assert all(stage.ms >= 0 for stage in waterfall.stages)
+        assert all(stage.ms >= 0 and stage.name in STAGES for stage in waterfall.stages)
         assert abs(sum(stage.ms for stage in waterfall.stages) - truth) <= 20
         assert abs(sum(stage.ms for stage in waterfall.stages) - waterfall.total_ms) < 0.05
 
