@@ -45,8 +45,8 @@ class Recording:
 def write_recording(tape: TapeReader, timeline: Timeline, folder: Path) -> Recording | None:
     """Write the recording of the tape that `timeline` was read from into `folder`; None where nothing was heard.
 
-    Makes ``stereo.flac``, ``stereo.ogg`` and ``peaks.json``. Blocking: about 30 s of CPU for an hour of call, most of it
-    Opus, in memory that does not grow with the call.
+    Makes ``stereo.flac``, ``stereo.ogg`` and ``peaks.json``. Blocking: about 30 s of CPU for an hour of call, most of
+    it Opus, in memory that does not grow with the call.
     Raises ``OSError`` and ``soundfile.LibsndfileError`` from the disk.
     """
     if not timeline.samples:
