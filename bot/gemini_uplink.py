@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
@@ -11,13 +12,16 @@ from loguru import logger
 from bot.gemini_client import Connection
 from bot.gemini_memory import CallerAudio
 
+STUCK_SECONDS = 1.0
+"""Words are waited for so long on a socket that takes nothing: who sends them has a caller to look after."""
+
 
 class Uplink:
     """The sending side of one call's session, over one connection after another.
 
     Nothing here raises: a connection that takes nothing is broken, which its reader finds out by itself, and what it
-    did not take is kept. Audio waits for no socket: what one cannot take now goes with the next frame. `on_dropped` is
-    told once per gap when it lasts longer than `CallerAudio.KEPT_S`.
+    did not take is kept. Audio waits for no socket: what one cannot take now goes with the next frame; words wait for
+    `STUCK_SECONDS` at most. `on_dropped` is told once per gap when it lasts longer than `CallerAudio.KEPT_S`.
     """
 
     def __init__(self, on_dropped: Callable[[], None]) -> None:
@@ -63,19 +67,17 @@ class Uplink:
             self._texts.append(words)
             return
         self._unanswered.append(words)
-        await _sent(connection.session.send_realtime_input(text=words))
+        await _put(connection.session.send_realtime_input(text=words))
 
     async def note(self, words: str) -> None:
         """Words that need not be kept: whoever sends them will know whether they must be said again."""
         if self._connection:
-            await _sent(self._connection.session.send_realtime_input(text=words))
+            await _put(self._connection.session.send_realtime_input(text=words))
 
     async def answer(self, response: types.FunctionResponse) -> bool:
         """The answer to a function call. Whether it was sent: on another connection it means nothing."""
         connection = self._connection
-        return connection is not None and await _sent(
-            connection.session.send_tool_response(function_responses=response)
-        )
+        return connection is not None and await _put(connection.session.send_tool_response(function_responses=response))
 
     async def audio(self, pcm: bytes) -> None:
         """The caller's audio, 16 kHz s16le."""
@@ -120,6 +122,15 @@ async def _sent(sending: Awaitable[None]) -> bool:
         logger.debug("The Gemini connection takes nothing: {}", type(error).__name__)
         return False
     return True
+
+
+async def _put(sending: Awaitable[None]) -> bool:
+    try:
+        async with asyncio.timeout(STUCK_SECONDS):
+            return await _sent(sending)
+    except TimeoutError:
+        # It stands in the socket's own queue, and is sent or lost with what stands before it.
+        return True
 
 
 async def send_history(connection: Connection, turns: list[tuple[Literal["user", "model"], str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,22 @@ async def test_a_model_that_missed_what_was_said_answers_when_it_is_asked_again(
     ]
     assert troubles(events) == ["model_quiet"]
     assert events[-1].reason == "goodbye"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_that_takes_nothing_any_more_does_not_hold_the_call_up(open_site: Any, say: Say) -> None:
+    async with open_site(gemini={"faults": Faults(mute=True)}) as site:
+        call = site.dial(say())
+        caller = asyncio.create_task(call.run())
+        while not site.of("bot_stopped_speaking"):
+            await asyncio.sleep(0.02)
+        # What the transport says when the network takes nothing: from here on everything that is sent waits.
+        site.call(site.events[0][0])._gemini._session._ws._websocket.pause_writing()
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [site.flow.opening, site.flow.phrases.one_moment, site.flow.phrases.sorry_lost]
+    assert troubles(events) == ["model_quiet", "model_silent"]
+    assert events[-1].reason == "model_silent"
 
 
 @pytest.mark.usefixtures("hasty")
