@@ -35,16 +35,7 @@ from pipecat.utils.text.base_text_aggregator import TextType
 
 from bot.audio import MODEL_OUT_HZ
 from bot.errors import ModelError
-from bot.events import (
-    CallerSaid,
-    CallEvent,
-    Grounded,
-    ModelConnected,
-    ModelFailed,
-    ModelGoAway,
-    TokensUsed,
-    Trouble,
-)
+from bot.events import CallerSaid, CallEvent, Grounded, ModelConnected, ModelFailed, ModelGoAway, TokensUsed, Trouble
 from bot.flow import Flow
 from bot.gemini_client import Connection, GeminiClients, Tap, audio_of
 from bot.gemini_memory import CallerAudio, CallerWords, Conversation, note
@@ -84,11 +75,14 @@ class Tools(Protocol):
 class BotTurns(Protocol):
     """Whose turn it is; `bot.turns.Turns` fulfils it."""
 
+    on_heard: Callable[[str, float, bool], None]
+    """Gets a speech of the model, how many ms of it were heard, and whether it was cut."""
+
     def model_spoke(self, now_ns: int) -> None:
         """Audio of the model arrived."""
 
-    def text(self, words: str) -> None:
-        """Words of the turn that is being sent to the caller."""
+    def text(self, words: str, speech: str) -> None:
+        """Words of the turn that is being sent to the caller, and the speech of the model that they are from."""
 
     def clip(self, words: str, *, aside: bool) -> None:
         """Ready-made words are being sent to the caller."""
@@ -131,6 +125,7 @@ class GeminiSession(GeminiLiveLLMService):
         self._profile = profile_of(self._model)
         self._connections = 0
         self._talk = Conversation()
+        turns.on_heard = self._talk.bot_heard
         self._uplink = Uplink(self._audio_was_dropped)
         self._caller_words = CallerWords()
         self._words_timer: asyncio.TimerHandle | None = None
@@ -382,12 +377,12 @@ class GeminiSession(GeminiLiveLLMService):
         self._uplink.answered()
         self._talk.owed, self._nudges = False, 0
         await self._begin_speech()
+        self._talk.bot_sounds(len(audio) / (2 * MODEL_OUT_HZ) * 1000)
         await self.push_frame(TTSAudioRawFrame(audio=audio, sample_rate=MODEL_OUT_HZ, num_channels=1))
 
     async def _say(self, words: str) -> None:
         await self._begin_speech()
-        self._talk.bot_says(words)
-        frame = TTSTextFrame(words, TextType.WORD)
+        frame = TTSTextFrame(words, TextType.WORD, context_id=self._talk.bot_says(words))
         frame.includes_inter_frame_spaces = True
         await self.push_frame(frame)
 

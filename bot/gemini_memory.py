@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from bot.audio import MODEL_IN_HZ
@@ -101,15 +102,63 @@ class CallerWords:
         return words
 
 
+@dataclass
+class _Line:
+    """What was said at one time. `speech` names what the model spoke; it is empty for everything else."""
+
+    role: Role
+    words: str
+    speech: str = ""
+    sound_ms: float = 0.0
+    heard_ms: float = 0.0
+    cut: bool = False
+    """Of its sound no more is heard than is told as heard."""
+    settled: bool = False
+    """It was played to its end: no later cut concerns it."""
+    unfinished: bool = False
+    """The model was stopped in it, whatever was heard."""
+
+    @property
+    def told(self) -> str:
+        """The words as the model is told them: those that were heard. Empty where none was."""
+        words = self.words.split()
+        heard = _heard(words, self.heard_ms, self.sound_ms) if self.cut else words
+        if heard and (self.unfinished or len(heard) < len(words)):
+            return " ".join([*heard, "[interrupted]"])
+        return " ".join(heard)
+
+
+_ROUNDING_MS = 45.0
+"""What of a speech never reaches the line though nothing was cut: the filter's tail and the last message."""
+
+
+def _heard(words: Sequence[str], heard_ms: float, sound_ms: float) -> list[str]:
+    """The words that end within `heard_ms`, each taken to be as long as its letters."""
+    if not heard_ms:
+        return []
+    letters = sum(len(word) + 1 for word in words) * (heard_ms + _ROUNDING_MS) / max(sound_ms, 1.0)
+    heard = []
+    for word in words:
+        letters -= len(word) + 1
+        if letters < 0:
+            break
+        heard.append(word)
+    return heard
+
+
 class Conversation:
-    """What was said and done, as far as the model may have to be told again. Words and results of one call."""
+    """What was said and done, as far as the model may have to be told again. Words and results of one call.
+
+    Of what was cut, by the model, the caller or a broken line, it holds what the caller heard (`bot_heard`).
+    """
 
     MOST_TURNS = 80
 
     def __init__(self) -> None:
-        self._turns: deque[tuple[Role, str]] = deque(maxlen=self.MOST_TURNS)
-        self._unsaved: deque[tuple[Role, str]] = deque(maxlen=self.MOST_TURNS)
-        self._speech = ""
+        self._turns: deque[_Line] = deque(maxlen=self.MOST_TURNS)
+        self._unsaved: deque[_Line] = deque(maxlen=self.MOST_TURNS)
+        self._speeches = 0
+        self._speech = self._next_speech()
         self._late: list[str] = []
         self.owed = False
         """Whether the caller waits for words of the model."""
@@ -117,30 +166,67 @@ class Conversation:
     @property
     def turns(self) -> list[tuple[Role, str]]:
         """The conversation so far, oldest first."""
-        return list(self._turns)
+        return _told(self._turns)
 
     @property
     def is_saved(self) -> bool:
         """Whether the state that the model can come back to holds everything."""
-        return not self._unsaved and not self._speech
+        return not self._unsaved and not self._speech.words
 
     def caller_said(self, words: str) -> None:
         """An utterance of the caller is whole."""
-        self._add("user", words)
+        self._add(_Line("user", words))
 
-    def bot_says(self, words: str) -> None:
-        """A piece of what the model says now."""
-        self._speech += words
+    def bot_says(self, words: str) -> str:
+        """A piece of what the model says now. Gives the name of the speech that it belongs to."""
+        self._speech.words += words
+        return self._speech.speech
+
+    def bot_sounds(self, milliseconds: float) -> None:
+        """Audio of what the model says now."""
+        self._speech.sound_ms += milliseconds
 
     def bot_done(self, *, interrupted: bool) -> None:
         """The model has ended its turn, or was cut."""
-        speech, self._speech = " ".join(self._speech.split()), ""
-        if speech:
-            self._add("model", f"{speech} [interrupted]" if interrupted else speech)
+        if interrupted:
+            self._cut()
+        self._speech.unfinished = interrupted
+        self._end_speech()
+
+    def bot_heard(self, speech: str, heard_ms: float, is_cut: bool) -> None:
+        """So much more of a speech was heard; where it was cut, nothing else comes of all that was said before."""
+        for line in (*self._turns, self._speech):
+            if speech and line.speech == speech:
+                line.heard_ms += heard_ms
+                line.cut = line.cut or is_cut
+        if is_cut:
+            self._cut()
+        elif speech:
+            self._settle(speech)
+
+    def _cut(self) -> None:
+        for line in (*self._turns, self._speech):
+            # A speech without words yet is the answer to the interruption.
+            line.cut = line.cut or bool(line.speech and line.words and not line.settled)
+
+    def _settle(self, speech: str) -> None:
+        for line in self._turns:
+            line.settled = True
+            if line.speech == speech:
+                break
+
+    def _end_speech(self) -> None:
+        if self._speech.words.strip():
+            self._add(self._speech)
+        self._speech = self._next_speech()
+
+    def _next_speech(self) -> _Line:
+        self._speeches += 1
+        return _Line("model", "", f"speech {self._speeches}")
 
     def tool_done(self, name: str, result: Mapping[str, Any]) -> None:
         """The model was given the result of a function."""
-        self._add("model", f"[Called {name}; it returned {_json(result)}]")
+        self._add(_Line("model", f"[Called {name}; it returned {_json(result)}]"))
         self.owed = True
 
     def tool_done_late(self, name: str, result: Mapping[str, Any]) -> None:
@@ -165,9 +251,10 @@ class Conversation:
         `resumed`: it was given back the state of `saved`; otherwise it was given the whole conversation. `is_asked`: it
         will be asked again what it had not answered, so that it need not be told that somebody waits.
         """
-        missing = list(self._unsaved) if resumed else []
-        unfinished = " ".join(self._speech.split())
-        self._speech = ""
+        missing = _told(self._unsaved) if resumed else []
+        unfinished = self._speech.told.removesuffix(" [interrupted]")
+        self._speech.unfinished = True
+        self._end_speech()
         if not (missing or unfinished or self._late or (self.owed and not is_asked)):
             return ""
         told = ["The connection was renewed"]
@@ -176,7 +263,6 @@ class Conversation:
             told.append(f"This was said since then: {said}")
         if unfinished:
             told.append(f"You were cut off while saying: {unfinished}")
-            self._add("model", f"{unfinished} [interrupted]")
         told += self._take_late()
         told.append("Carry on from here in a few words, without greeting again")
         self.owed = True
@@ -185,12 +271,16 @@ class Conversation:
     def _take_late(self) -> list[str]:
         late, self._late = self._late, []
         for words in late:
-            self._add("model", f"[{words}]")
+            self._add(_Line("model", f"[{words}]"))
         return late
 
-    def _add(self, role: Role, words: str) -> None:
-        self._turns.append((role, words))
-        self._unsaved.append((role, words))
+    def _add(self, line: _Line) -> None:
+        self._turns.append(line)
+        self._unsaved.append(line)
+
+
+def _told(lines: Iterable[_Line]) -> list[tuple[Role, str]]:
+    return [(line.role, line.told) for line in lines if line.told]
 
 
 def note(words: str) -> str:

@@ -207,7 +207,7 @@ class SpokenWords(FrameProcessor):
         """Tell the words."""
         await super().process_frame(frame, direction)
         if isinstance(frame, TTSTextFrame):
-            self._turns.text(frame.text)
+            self._turns.text(frame.text, frame.context_id or "")
         elif isinstance(frame, ClipWordsFrame):
             self._turns.clip(frame.words, aside=frame.aside)
         await self.push_frame(frame, direction)

@@ -20,6 +20,7 @@ _FRAME_MS = 20.0
 class _Turn:
     number: int
     text: list[str] = field(default_factory=list)
+    speech: str = ""
     sent_ms: float = 0.0
     heard_ms: float = 0.0
     told: bool = False
@@ -34,11 +35,13 @@ class _Turn:
 class Turns:
     """The bot's turns of one call.
 
-    `record` gets the events. All moments are monotonic nanoseconds.
+    `record` gets the events. `on_heard` gets the model's speech (its name), how many ms of its audio were heard, and
+    whether it was cut. All moments are monotonic nanoseconds.
     """
 
     def __init__(self, record: Callable[[CallEvent], None]) -> None:
         self._record = record
+        self.on_heard: Callable[[str, float, bool], None] = lambda speech, heard_ms, cut: None
         self._turn = _Turn(0)
         self._open: dict[int, _Turn] = {}
         self._caller_voiced_ns: int | None = None
@@ -75,9 +78,10 @@ class Turns:
         if self._model_audio_ns is None:
             self._model_audio_ns = now_ns
 
-    def text(self, words: str) -> None:
-        """Words of the turn as the model transcribes itself (they may run ahead of the audio)."""
+    def text(self, words: str, speech: str = "") -> None:
+        """Words of the turn as the model transcribes itself (they may run ahead of the audio), from its `speech`."""
         self._turn.text.append(words)
+        self._turn.speech = speech
 
     def clip(self, words: str, *, aside: bool) -> None:
         """Ready-made words come next. An `aside` fills a silence: it is no answer, and the caller goes on waiting."""
@@ -150,6 +154,7 @@ class Turns:
         words = " ".join("".join(turn.text).split())
         if words and not turn.told:
             self._record(BotSaid(words, round(turn.heard, 3), interrupted))
+            self.on_heard(turn.speech, turn.heard_ms, interrupted)
         turn.told = True
 
     def _next(self) -> None:

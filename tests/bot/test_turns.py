@@ -29,6 +29,22 @@ def test_a_turn_is_told_when_its_last_mark_was_played() -> None:
     assert events[1:] == [BotStoppedSpeaking(0), BotSaid("Good morning.", 1.0, False)]
 
 
+def test_how_much_of_each_speech_was_heard_is_told_once() -> None:
+    subject, _ = turns()
+    heard: list[tuple[str, float, bool]] = []
+    subject.on_heard = lambda *told: heard.append(told)
+    subject.text("Good morning.", "speech 1")
+    subject.audio_sent(500, 0)
+    subject.ended()
+    subject.played(0, 500, is_end=True)
+    subject.text("We are open.", "speech 2")
+    subject.audio_sent(1000, 0)
+    subject.played(1, 400, is_end=False)
+    subject.interrupted("caller")
+    subject.line_lost()
+    assert heard == [("speech 1", 500, False), ("speech 2", 400, True)]
+
+
 def test_the_response_time_counts_from_the_callers_last_voice() -> None:
     subject, events = turns()
     subject.caller_voiced(100 * MS)

@@ -91,7 +91,7 @@ class HeardTurns:
     def model_spoke(self, now_ns: int) -> None:
         self.audio_ns.append(now_ns)
 
-    def text(self, words: str) -> None:
+    def text(self, words: str, speech: str) -> None:
         self.words.append(words)
 
 

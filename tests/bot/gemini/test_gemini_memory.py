@@ -253,3 +253,81 @@ def test_what_was_told_and_not_saved_is_told_again_after_another_drop() -> None:
     talk.saved()
     talk.owed = False
     assert talk.recap(resumed=True) == ""
+
+
+SENTENCE = "We have nine or ten on Monday, and two in the afternoon."
+
+
+def spoken(talk: Conversation, words: str = SENTENCE, sound_ms: float = 4000) -> str:
+    """The model says all of it; gives the speech's name."""
+    speech = talk.bot_says(words)
+    talk.bot_sounds(sound_ms)
+    return speech
+
+
+def test_a_speech_that_the_model_cut_is_kept_as_far_as_it_was_heard() -> None:
+    talk = Conversation()
+    speech = spoken(talk)
+    talk.bot_done(interrupted=True)
+    talk.bot_heard(speech, 2000, True)
+    assert talk.turns == [("model", "We have nine or ten on [interrupted]")]
+
+
+def test_a_speech_that_the_caller_cut_is_kept_as_far_as_it_was_heard_though_the_model_talked_on() -> None:
+    talk = Conversation()
+    speech = spoken(talk, "We have nine or ten", 2000)
+    talk.bot_heard(speech, 1000, True)
+    assert spoken(talk, " on Monday, and two in the afternoon.", 2000) == speech
+    talk.bot_done(interrupted=False)
+    talk.caller_said("No, on Tuesday")
+    assert talk.turns == [("model", "We have nine [interrupted]"), ("user", "No, on Tuesday")]
+    assert "you: We have nine [interrupted]; caller: No, on Tuesday." in talk.recap(resumed=True) + "."
+
+
+def test_a_cut_that_is_told_after_the_turn_was_done_corrects_it() -> None:
+    talk = Conversation()
+    speech = spoken(talk)
+    talk.bot_done(interrupted=False)
+    assert talk.turns == [("model", SENTENCE)]
+    talk.bot_heard(speech, 1000, True)
+    assert talk.turns == [("model", "We have nine [interrupted]")]
+
+
+def test_the_recap_of_a_sentence_that_the_connection_broke_off_holds_what_was_heard_of_it() -> None:
+    talk = Conversation()
+    talk.bot_heard(spoken(talk), 1000, True)
+    assert "You were cut off while saying: We have nine. Carry on" in talk.recap(resumed=True)
+    assert talk.turns == [("model", "We have nine [interrupted]")]
+
+
+def test_words_that_waited_behind_those_that_were_cut_were_never_said() -> None:
+    talk = Conversation()
+    first = spoken(talk, "One moment.", 800)
+    talk.bot_done(interrupted=False)
+    spoken(talk)
+    talk.bot_done(interrupted=False)
+    talk.bot_heard(first, 800, True)
+    assert talk.turns == [("model", "One moment.")]
+    assert "Monday" not in talk.recap(resumed=True)
+
+
+def test_what_was_played_to_its_end_stays_whole_when_the_next_is_cut() -> None:
+    talk = Conversation()
+    talk.bot_heard(spoken(talk, "Good morning.", 900), 880, False)
+    talk.bot_done(interrupted=False)
+    silent = talk.bot_says("Words that came after their sound.")
+    talk.bot_done(interrupted=False)
+    talk.bot_heard(silent, 0, False)
+    speech = spoken(talk)
+    talk.bot_done(interrupted=True)
+    talk.bot_heard(speech, 0, True)
+    assert talk.turns == [("model", "Good morning."), ("model", "Words that came after their sound.")]
+
+
+def test_a_speech_that_a_filler_parted_is_heard_in_two_parts() -> None:
+    talk = Conversation()
+    speech = spoken(talk)
+    talk.bot_heard(speech, 1000, False)
+    talk.bot_heard(speech, 1000, True)
+    talk.bot_done(interrupted=False)
+    assert talk.turns == [("model", "We have nine or ten on [interrupted]")]

@@ -244,6 +244,32 @@ async def test_an_interruption_clears_the_line_and_tells_what_was_heard(gemini: 
     assert len(call.of("barge_in")) == 1
 
 
+@pytest.mark.parametrize("by", ["model", "caller"])
+async def test_a_model_that_must_be_told_the_conversation_again_is_told_what_was_heard(gemini: House, by: str) -> None:
+    """Also where the model did not notice that it was cut, and takes all of its words for said."""
+    words = [f"word{number}" for number in range(160)]
+    mind = gemini.Mind(" ".join(words), "yes please")
+    faults = {1: Faults(drop_after_ms=60_000, no_handle=True)}
+    async with gemini.serve(mind, faults, ear=gemini.Ear("Stop")) as server, calling(gemini, server.url) as call:
+        call.attach()
+        await call.session.say_to_model("Talk.")
+        await gemini.until(lambda: len(call.phone.audio) > 8 * 600)
+        if by == "model":
+            call.phone.speak(tone(400, 8000) + bytes(16 * 900))
+        else:
+            await call.media.on_cut_in()
+        await gemini.until(lambda: call.of("bot_said"))
+        played_ms = len(call.phone.audio) / 8
+        await gemini.until(lambda: len(server.sessions) == 2 and server.sessions[1].client_contents, 20)
+        (content,) = server.sessions[1].client_contents
+    told = [turn["parts"][0]["text"] for turn in content["turns"] if turn["role"] == "model"]
+    heard = told[0].split()
+    assert heard[-1] == "[interrupted]"
+    assert heard[:-1] == words[: len(heard) - 1]
+    # The voice of the stand-in speaks four words in a second.
+    assert abs((len(heard) - 1) * 250 - played_ms) < 400
+
+
 async def test_a_key_reaches_the_model_as_words(gemini: House) -> None:
     mind = gemini.Mind("You pressed one.")
     async with gemini.serve(mind) as server, calling(gemini, server.url) as call:
