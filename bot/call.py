@@ -128,6 +128,7 @@ class Call:
         self._parting_asked = asyncio.Event()
         self._stream_over = asyncio.Event()
         self._stream_over.set()
+        self._streams = 0
         self._stream_ns: int | None = None
         self._greeted = False
         self._saying_goodbye = False
@@ -239,6 +240,7 @@ class Call:
         with call_context(self.call_sid):
             self._media.attach(opened)
             self._stream_over.clear()
+            self._streams += 1
             now_ns = self._clock.now_ns()
             self._stream_ns = None if self._greeted else now_ns
             self.record(StreamStarted(opened.started.stream_sid, (now_ns - self._begun_ns) / 1e6))
@@ -436,8 +438,9 @@ class Call:
             self.end("never_connected", self._flow.phrases.sorry_unreachable)
 
     async def _give_up_unless_rejoined(self) -> None:
+        lost = self._streams
         await self._clock.sleep(REJOIN_SECONDS)
-        if not self._media.attached:
+        if self._streams == lost:
             self.record(Trouble("stream_lost", "carrier", "sorry_lost"))
             self.end("stream_lost", self._flow.phrases.sorry_lost)
 

@@ -225,7 +225,7 @@ class GeminiSession(GeminiLiveLLMService):
                 await self._port_clock.sleep(attempt.delay_seconds)
             failure = await self._serve_connection(attempt.model)
             if failure is None:
-                attempt = Attempt(attempt.model, 0.0)
+                attempt = self._attempts.left(self._now_s())
                 continue
             logger.warning("Gemini session with {} failed: {}", attempt.model, failure.kind)
             self._record_event(ModelFailed(attempt.model, failure.kind, failure.problem))

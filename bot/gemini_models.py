@@ -300,6 +300,7 @@ class Attempts:
         self._models = list(models)
         self._spread = spread
         self._failures = 0
+        self._left_soon = 0
         self._outage_s = now_s
         self._connected_s: float | None = None
 
@@ -311,6 +312,15 @@ class Attempts:
     def connected(self, now_s: float) -> None:
         """A session is ready."""
         self._connected_s = now_s
+
+    def left(self, now_s: float) -> Attempt:
+        """A session was left because it would be closed. One that is closed as soon as it is there is slowed down."""
+        if self._connected_s is not None and now_s - self._connected_s >= self.STABLE_S:
+            self._failures = self._left_soon = 0
+        self._outage_s, self._connected_s = now_s, None
+        delay = self._DELAYS_S[min(self._left_soon, len(self._DELAYS_S) - 1)]
+        self._left_soon += 1
+        return Attempt(self.model, delay * (0.75 + 0.5 * self._spread()))
 
     def failed(self, kind: ModelFailure, now_s: float) -> Attempt | None:
         """A session could not be opened, or was lost. Gives what to do next; None: nothing is left."""

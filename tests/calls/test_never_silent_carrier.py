@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from fakes.gemini import ListedMind
 
+from bot.call import REJOIN_SECONDS
+from bot.ports import SystemClock
 from sandbox.conversation import Habits, Turn
 from sandbox.mind import Reply, ToolCall
 from sandbox.twilio.exchange import RestFault
@@ -45,6 +47,40 @@ async def test_a_socket_that_is_cut_is_opened_again_and_the_conversation_goes_on
     assert len(record.streams) == 2
     assert said(events)[-2:] == ["This is the first answer.", "Good bye to you."]
     assert len([event for event in events if event.kind == "model_connected"]) == 1
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_stream_that_breaks_again_is_waited_for_anew(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait for the first stream ends while the third is awaited: the call goes on."""
+    sleep, first_wait, waits = SystemClock.sleep, asyncio.Event(), []
+
+    async def until_told(self: SystemClock, seconds: float) -> None:
+        if seconds == REJOIN_SECONDS and not waits:
+            waits.append(seconds)
+            await first_wait.wait()
+        else:
+            await sleep(self, seconds)
+
+    def second_break(_sid: str, event: Any, _: int) -> None:
+        if event.kind == "stream_stopped" and waits and len(site.of("stream_started")) == 2:
+            first_wait.set()
+
+    monkeypatch.setattr(SystemClock, "sleep", until_told)
+    async with open_site(mind()) as site:
+        site.app.state.parts.listeners.append(second_break)
+        call = site.dial(say(), say(), habits=PATIENT)
+        caller = asyncio.create_task(call.run())
+        for streams in (1, 2):
+            while len(site.of("stream_started")) < streams or not site.of("bot_stopped_speaking"):
+                await asyncio.sleep(0.02)
+            call.line.stream._socket.transport.abort()
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+    assert first_wait.is_set()
+    assert [event.how for event in events if event.kind == "stream_stopped"] == ["lost", "lost", "stop"]
+    assert "stream_lost" not in troubles(events)
     assert events[-1].reason == "goodbye"
 
 

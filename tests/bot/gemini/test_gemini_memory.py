@@ -84,6 +84,26 @@ def test_sessions_that_hold_only_briefly_use_up_the_model() -> None:
     assert models == ["a", "a", "a", "a", "b", "b"]
 
 
+def test_sessions_that_are_to_be_left_as_soon_as_they_are_there_are_opened_ever_more_slowly() -> None:
+    attempts = Attempts(["a"], 0.0, lambda: 0.5)
+    delays = []
+    for _ in range(6):
+        attempts.connected(0.0)
+        delays.append(attempts.left(0.1).delay_seconds)
+    assert delays == [0.0, 0.3, 0.6, 1.2, 1.2, 1.2]
+    attempts.connected(0.0)
+    assert attempts.left(Attempts.STABLE_S).delay_seconds == 0.0
+
+
+def test_a_session_that_held_until_it_was_left_makes_the_count_start_again() -> None:
+    attempts = Attempts(["a"], 0.0, lambda: 0.5)
+    for _ in range(Attempts.MOST_FAILURES - 1):
+        attempts.failed("dropped", 0.0)
+    attempts.connected(0.0)
+    attempts.left(600.0)
+    assert attempts.failed("dropped", 600.0) == Attempt("a", 0.0)
+
+
 def test_an_outage_that_lasts_hands_over() -> None:
     tries = attempts("a", "b")
     assert tries.failed("timeout", 103.0) == Attempt("a", 0.0)
