@@ -368,11 +368,20 @@ class Call:
                 await self._stream_over.wait()
 
     async def _finish_words(self) -> None:
-        """Nobody is cut off in a sentence: what is being heard, the greeting most of all, is heard to its end."""
-        if self._bot_spoke.is_set() and self.reason != "shutdown":
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FINISH_SECONDS):
-                    await self._bot_quiet.wait()
+        """Nobody is cut off in a sentence: what is being heard, the greeting most of all, is heard to its end.
+
+        A model that has stopped in its sentence is not waited for.
+        """
+        if not self._bot_spoke.is_set() or self.reason == "shutdown":
+            return
+        begun_ns = sounded_ns = self._clock.now_ns()
+        while not self._bot_quiet.is_set():
+            await self._clock.sleep(LOOK_SECONDS)
+            now_ns = self._clock.now_ns()
+            if self._sight().bot_sounds:
+                sounded_ns = now_ns
+            if now_ns - sounded_ns > STALL_SECONDS * 1e9 or now_ns - begun_ns > FINISH_SECONDS * 1e9:
+                return
 
     async def _say_parting(self) -> bool:
         """Say the parting words in the bot's own voice, where they are at hand and the line is free for them."""
