@@ -94,11 +94,11 @@ async def run(kind: Kind, calls: int, plan: Plan, progress: Progress, python: Pa
             gemini = (await load.ask("model"))["url"]
             port = free_port()
             arguments = [kind, *(["--stages"] if plan.stages else [])]
-            environment = _environment(port, gemini, data)
+            settings = environment(port, gemini, data)
             async with Child(
-                "benchmarks.servers", *arguments, log=data / "server.log", env=environment, python=python
+                "benchmarks.servers", *arguments, log=data / "server.log", env=settings, python=python
             ) as server:
-                await _until_serving(port, server)
+                await until_serving(port, server)
                 if kind == "switchboard":
                     await load.ask("greeting_rendered", seconds=_GREETING_SECONDS)
                 await _steps(result, plan, server, load, port, progress)
@@ -193,7 +193,7 @@ def _machine_cpu_seconds() -> float:
     return (user + nice + system + irq + softirq) / 100
 
 
-def _environment(port: int, gemini_url: str, data: Path) -> dict[str, str]:
+def environment(port: int, gemini_url: str, data: Path) -> dict[str, str]:
     """The settings of the real server; the other two take PORT and GEMINI_BASE_URL."""
     return {
         "PORT": str(port),
@@ -221,12 +221,14 @@ def _bytes_of_tapes(data: Path) -> int:
 
 
 def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-async def _until_serving(port: int, server: Child) -> None:
+async def until_serving(port: int, server: Child) -> None:
+    """Wait until the server takes connections. Raises `benchmarks.children.ChildFailed` where it has died."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:

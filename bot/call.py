@@ -292,6 +292,8 @@ class Call:
 
     def _model_lost(self, error: ModelError) -> None:
         """No model answers any more: the carrier says sorry in our place."""
+        if self._closed:
+            return
         self.model_failure = error
         before_a_word = not self._bot_spoke.is_set() or not self._gemini.was_ready
         phrase = "sorry_unreachable" if before_a_word else "sorry_lost"
@@ -415,6 +417,8 @@ class Call:
         self.record(CallEnded(self.reason or "failed", (self._clock.now_ns() - self._begun_ns) / 1e6))
         self._closed = True
         self.tape_path = await self._tape.close({"seed": self._ids.seed.hex()})
+        # The call is known for a while yet, for the carrier's late questions; what it talked with need not be.
+        del self._worker, self._gemini, self._media, self._turns, self._silence, self._toolbox, self._tape
 
     # -- timers -------------------------------------------------------------------------------------------------------
 

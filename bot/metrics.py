@@ -102,6 +102,8 @@ class Metrics:
         self.loop_hold_seconds = self._histogram(
             "loop_hold_seconds", "How late the event loop ran a timer: what held the audio up.", _HOLD
         )
+        self.tasks = Gauge("switchboard_tasks", "Tasks of the event loop.", registry=self.registry)
+        self.tasks.set_function(_count_tasks)
         ProcessCollector(registry=self.registry)
 
     def observe(self, event: CallEvent) -> None:
@@ -153,6 +155,13 @@ class Metrics:
 
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"switchboard_{name}", help, labels, buckets=buckets, registry=self.registry)
+
+
+def _count_tasks() -> float:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # rendered outside of a loop
+        return 0
 
 
 class LoopHoldMonitor:
