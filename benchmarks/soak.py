@@ -157,8 +157,10 @@ class Soak:
 
     @property
     def slope(self) -> float:
-        """MB per 100 calls, by least squares over what was seen after the warm-up."""
+        """MB per 100 calls, by least squares over what was seen after the warm-up; 0 where that was one moment."""
         seen = [each for each in self.samples if self.calls * WARM_UP <= each["calls"] and each["busy"]]
+        if len({each["calls"] for each in seen}) < 2:
+            return 0.0
         slope, _ = np.polyfit([each["calls"] for each in seen], [each["rss_mb"] for each in seen], 1)
         return float(slope) * 100
 

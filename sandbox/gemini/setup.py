@@ -269,9 +269,9 @@ def _enum(body: Json, name: str) -> str:
     if value is None:
         return ""
     prefix, members = _ENUMS[name]
-    if value not in {prefix + member for member in members}:
+    if not isinstance(value, str) or value not in {prefix + member for member in members}:
         raise invalid(f"Invalid value at '{name}'.")
-    return "" if str(value).endswith("UNSPECIFIED") else str(value)
+    return "" if value.endswith("UNSPECIFIED") else value
 
 
 def _object(body: Json, name: str) -> Json:

@@ -178,7 +178,7 @@ def test_raw_gives_every_record_and_shortens_audio(
 def test_what_is_no_tape_is_one_clear_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "song.wav"
     other.write_bytes(b"RIFF....")
-    for path, problem in ((other, "is not a tape (not an MCAP file)"), (tmp_path / "none", "cannot be read: No such")):
+    for path, problem in ((other, "is not a tape (not an MCAP file)"), (tmp_path / "none", "there is no such file")):
         assert main(["show", str(path)]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
