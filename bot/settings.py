@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         return self.twilio_account_sid is None
 
     def without_secrets(self) -> dict[str, object]:
-        """The settings for a tape: secrets are replaced by whether they are set, passwords in addresses are cut."""
+        """The settings for a tape: secrets are replaced by whether they are set, addresses with one by their scheme."""
         values = self.model_dump(mode="json")
         for name, value in list(values.items()):
             original = getattr(self, name)
@@ -209,9 +209,15 @@ class Settings(BaseSettings):
                 values[name] = "set"
             elif name == "webhook_urls":
                 values[name] = len(self.webhook_urls)
-            elif isinstance(value, str) and "@" in value and "://" in value:
-                values[name] = value.split("://")[0] + "://…@" + value.rsplit("@", 1)[1]
+            elif isinstance(value, str):
+                values[name] = _address_without_secrets(value)
         return values
+
+
+def _address_without_secrets(value: str) -> str:
+    """Any other text as it is. A password may hold every sign, and drivers take one in the query as well."""
+    scheme, is_address, rest = value.partition("://")
+    return f"{scheme}://…" if is_address and not {"@", "?"}.isdisjoint(rest) else value
 
 
 _CURES = {

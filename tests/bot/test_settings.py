@@ -73,15 +73,32 @@ def test_a_plain_address_is_allowed_on_this_machine_only(monkeypatch: pytest.Mon
         assert load_settings().gemini_base_url == f"http://{host}"
 
 
-def test_no_secret_reaches_the_tape(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://bot:planted-password@db/desk",
+        "postgresql://db/desk?user=bot&password=planted",
+        "postgresql://bot@db/desk?sslpassword=planted",
+        "postgresql://bot:planted/planted?planted@db/desk",
+        "postgresql://bot@db/desk?password=planted@planted",
+    ],
+)
+def test_no_secret_reaches_the_tape(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", "planted-key")
     monkeypatch.setenv("TWILIO_ACCOUNT_SID", "ACx")
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "planted-token")
-    monkeypatch.setenv("DATABASE_URL", "postgresql://bot:planted-password@db/desk")
+    monkeypatch.setenv("DATABASE_URL", address)
+    monkeypatch.setenv("REDIS_URL", "redis://cache/0?password=planted")
     settings = load_settings()
     assert "planted" not in str(settings.without_secrets())
     assert "planted" not in repr(settings)
     assert settings.without_secrets()["google_api_key"] == "set"
+    assert settings.without_secrets()["database_url"] == "postgresql://…"
+
+
+def test_an_address_without_a_secret_is_told_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBLIC_URL", "https://calls.example.com")
+    assert load_settings().without_secrets()["public_url"] == "https://calls.example.com"
 
 
 def test_the_example_file_names_every_setting_and_no_other() -> None:
