@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import subprocess
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -29,8 +33,25 @@ from bot.tools import CallFacts, ToolBox
 from bot.worker import Worker
 from desk.desk import Desk, migrate
 
-VERSION = "0.1.0"
-FLOWS = Path(__file__).parent.parent / "flows"
+ROOT = Path(__file__).parent.parent
+FLOWS = ROOT / "flows"
+
+
+@cache
+def code_version() -> str:
+    """What runs, for tapes: ``0.1.0+`` and the commit, with ``-dirty`` where files differ from it.
+
+    Where there is no checkout, as in an image, a digest of the sources stands for the commit.
+    """
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        if (ROOT / ".git").exists():
+            return f"{release}+{subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()}"
+    digest = hashlib.sha256()
+    for source in sorted(path for package in ("bot", "desk", "records") for path in (ROOT / package).rglob("*.py")):
+        digest.update(source.read_bytes())
+    return f"{release}+src.{digest.hexdigest()[:12]}"
 
 
 def find_flow(name: str) -> Path:
@@ -82,11 +103,11 @@ def create_app(
         metrics=metrics,
         deck=TapeDeck(settings.data_dir, clock, lambda trouble: _tape_trouble(metrics, trouble)),
         greetings=Greetings(settings.data_dir / "greetings", models[0], clients.speak),
-        code_version=VERSION,
+        code_version=code_version(),
         listeners=list(listeners),
     )
     calls = Calls(parts)
-    app = FastAPI(title="Switchboard", version=VERSION, lifespan=lambda _: _lifespan(parts, calls))
+    app = FastAPI(title="Switchboard", version=parts.code_version, lifespan=lambda _: _lifespan(parts, calls))
     app.state.parts = parts
     app.state.calls = calls
     app.state.worker = worker = Worker(metrics, clock)
