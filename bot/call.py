@@ -26,19 +26,14 @@ from bot.errors import CarrierUnreachable, ModelError, StreamRejected
 from bot.events import (
     BargeIn,
     BotStartedSpeaking,
-    BotStoppedSpeaking,
     CallEnded,
     CallEvent,
     CallReceived,
     CallStatusChanged,
     EndReason,
-    GreetingStarted,
     HangUpRequested,
     ModelConnected,
-    ModelFailed,
-    SilenceFilled,
     StreamStarted,
-    StreamStopped,
     ToolReturned,
     Trouble,
 )
@@ -49,10 +44,11 @@ from bot.greeting import Greetings
 from bot.handover import Cause, Handover
 from bot.logs import call_context
 from bot.metrics import Metrics
-from bot.pipeline import build_pipeline, play_clip, run_pipeline
+from bot.pipeline import build_pipeline, run_pipeline
 from bot.ports import Clock, Ids
+from bot.ready_words import ReadyWords
 from bot.settings import Settings
-from bot.silence import GIVE_UP_SECONDS, NUDGE_SECONDS, Sight, Silence
+from bot.silence import GIVE_UP_SECONDS, LOOK_SECONDS, NUDGE_SECONDS, Sight, Silence
 from bot.tape import TapeDeck
 from bot.tools import CallFacts, ToolBox
 from bot.turns import Turns
@@ -62,18 +58,8 @@ ANSWER_SECONDS = 15.0
 """The media stream must open this soon after the webhook."""
 REJOIN_SECONDS = 15.0
 """A caller whose stream broke is waited for this long; the carrier asks for the next step within its own time-outs."""
-GOODBYE_SECONDS = 15.0
-"""The longest that last words may take to be heard before the line is closed."""
-LAST_WORDS_SECONDS = 3.0
-"""The model begins its last words this soon after the tool that ends the call, or has said them before it."""
-FINISH_SECONDS = 12.0
-"""Words that are being heard are let to their end for so long before the last words of a call."""
 HAND_OVER_SECONDS = 15.0
 """A carrier that is to hand a caller over asks what comes next this soon after the stream is gone."""
-STALL_SECONDS = 1.0
-"""A model that has sent no audio for so long is not speaking, whatever it has begun."""
-LOOK_SECONDS = 0.2
-"""The line is looked at this often for who speaks."""
 HANG_UP_SECONDS = 3.0
 """A hang-up that takes longer is helped by closing the stream: then the carrier asks, and is told to hang up."""
 STREAM_END_SECONDS = 3.0
@@ -123,20 +109,17 @@ class Call:
         self._begun_ns = self._clock.now_ns()
         self._parting = ""
         self._ending = asyncio.Event()
-        self._bot_quiet = asyncio.Event()
-        self._bot_spoke = asyncio.Event()
         self._parting_asked = asyncio.Event()
         self._stream_over = asyncio.Event()
         self._stream_over.set()
         self._streams = 0
         self._stream_ns: int | None = None
         self._greeted = False
-        self._saying_goodbye = False
-        self._goodbye_cut = False
         self._closed = False
         self._pipeline_over = False
         self._status = CallStatus()
         self._timers: set[asyncio.Task[None]] = set()
+        self._reactions: tuple[Callable[[CallEvent], None], ...] = ()
         self._tape = parts.deck.open(call_sid, self._meta(account_sid))
         self.record(CallReceived(call_sid, from_number, to_number, self._flow.id))
         self._turns = Turns(self.record)
@@ -159,6 +142,18 @@ class Call:
             on_lost=self._model_lost,
         )
         self._worker = build_pipeline(self._media, MediaSerializer(self._media), self._gemini)
+        self._words = ReadyWords(
+            self._flow,
+            parts.greetings,
+            self._clock,
+            self.record,
+            media=self._media,
+            turns=self._turns,
+            gemini=self._gemini,
+            worker=self._worker,
+        )
+        # What happens before all parts are there concerns none of them.
+        self._reactions = (self._words.see, self._react)
         self._task = asyncio.create_task(self._run(), name=f"call {call_sid}")
 
     def _meta(self, account_sid: str) -> dict[str, object]:
@@ -185,28 +180,18 @@ class Call:
         self._parts.metrics.observe(event)
         for listener in self._parts.listeners:
             listener(self.call_sid, event, self._clock.now_ns())
-        self._react(event)
+        for reaction in self._reactions:
+            reaction(event)
 
     def _react(self, event: CallEvent) -> None:
         match event:
-            case BotStartedSpeaking():
-                self._bot_quiet.clear()
-                self._bot_spoke.set()
-                if self._stream_ns is not None:
-                    self._parts.metrics.first_audio_seconds.observe((self._clock.now_ns() - self._stream_ns) / 1e9)
-                    self._stream_ns = None
-            case BotStoppedSpeaking() | BargeIn():
-                if not self._turns.bot_is_heard:
-                    self._bot_quiet.set()
-                if isinstance(event, BargeIn) and event.by == "caller":
-                    self._silence.caller_cut_in(self._clock.now_ns() / 1e9)
-            case StreamStopped():
-                # Nobody hears anything any more.
-                self._bot_quiet.set()
-            case ModelFailed() if self._saying_goodbye:
-                self._goodbye_cut = True
-            case ToolReturned(status="ok") if self._toolbox.wants_hang_up and not self._saying_goodbye:
-                self._saying_goodbye = True
+            case BotStartedSpeaking() if self._stream_ns is not None:
+                self._parts.metrics.first_audio_seconds.observe((self._clock.now_ns() - self._stream_ns) / 1e9)
+                self._stream_ns = None
+            case BargeIn(by="caller"):
+                self._silence.caller_cut_in(self._clock.now_ns() / 1e9)
+            case ToolReturned(status="ok") if self._toolbox.wants_hang_up and not self._words.saying_goodbye:
+                self._words.saying_goodbye = True
                 self._after(self._hang_up_after_last_words())
             case ToolReturned(status="ok") if self._toolbox.wants_person:
                 self._hand_over("asked", self._toolbox.wants_person)
@@ -246,7 +231,7 @@ class Call:
             self.record(StreamStarted(opened.started.stream_sid, (now_ns - self._begun_ns) / 1e6))
             if not self._greeted:
                 self._greeted = True
-                self._after(self._greet())
+                self._after(self._words.greet())
                 self._after(self._watch_for_silence())
             try:
                 how = await self._media.serve()
@@ -295,7 +280,7 @@ class Call:
         if self._closed:
             return
         self.model_failure = error
-        before_a_word = not self._bot_spoke.is_set() or not self._gemini.was_ready
+        before_a_word = not self._words.bot_spoke or not self._gemini.was_ready
         phrase = "sorry_unreachable" if before_a_word else "sorry_lost"
         self._give_up("model_lost", Trouble(f"model_{error.kind}", "model", phrase))
 
@@ -346,7 +331,8 @@ class Call:
         assert self.reason is not None
         if self.reason == "caller_hung_up" or self._status.is_over:
             return
-        await self._finish_words()
+        if self.reason != "shutdown":
+            await self._words.finish()
         said = not self._parting or await self._say_parting()
         if self.handover or not said:
             # The carrier asks what comes next when the stream is gone: it says the parting words and hangs up itself,
@@ -369,34 +355,9 @@ class Call:
             async with asyncio.timeout(STREAM_END_SECONDS):
                 await self._stream_over.wait()
 
-    async def _finish_words(self) -> None:
-        """Nobody is cut off in a sentence: what is being heard, the greeting most of all, is heard to its end.
-
-        A model that has stopped in its sentence is not waited for.
-        """
-        if not self._bot_spoke.is_set() or self.reason == "shutdown":
-            return
-        begun_ns = sounded_ns = self._clock.now_ns()
-        while not self._bot_quiet.is_set():
-            await self._clock.sleep(LOOK_SECONDS)
-            now_ns = self._clock.now_ns()
-            if self._sight().bot_sounds:
-                sounded_ns = now_ns
-            if now_ns - sounded_ns > STALL_SECONDS * 1e9 or now_ns - begun_ns > FINISH_SECONDS * 1e9:
-                return
-
     async def _say_parting(self) -> bool:
-        """Say the parting words in the bot's own voice, where they are at hand and the line is free for them."""
-        clip = self._parts.greetings.ready(self._flow, self._parting)
-        if clip is None or self._pipeline_over or not self._media.attached or self._turns.bot_is_heard:
-            return False
-        self._bot_spoke.clear()
-        self._bot_quiet.clear()
-        await play_clip(self._worker, clip.pcm, clip.text, last=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(clip.milliseconds / 1000 + STREAM_END_SECONDS):
-                await self._bot_quiet.wait()
-        if not (self._bot_spoke.is_set() and self._bot_quiet.is_set() and self._media.attached):
+        """Say the parting words in the bot's own voice where that can be done; else the carrier says them."""
+        if self._pipeline_over or not await self._words.say_last(self._parting):
             return False
         self._parting = ""
         return True
@@ -418,7 +379,8 @@ class Call:
         self._closed = True
         self.tape_path = await self._tape.close({"seed": self._ids.seed.hex()})
         # The call is known for a while yet, for the carrier's late questions; what it talked with need not be.
-        del self._worker, self._gemini, self._media, self._turns, self._silence, self._toolbox, self._tape
+        self._reactions = ()
+        del self._words, self._worker, self._gemini, self._media, self._turns, self._silence, self._toolbox, self._tape
 
     # -- timers -------------------------------------------------------------------------------------------------------
 
@@ -432,17 +394,6 @@ class Call:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.opt(exception=error).error("A step of the call failed")
             self._give_up("failed", Trouble("call_step", "call", "sorry_lost", type(error).__name__))
-
-    async def _greet(self) -> None:
-        clip = self._parts.greetings.clip(self._flow, self._flow.opening)
-        self.record(GreetingStarted("cache" if clip else "model", self._flow.opening))
-        if clip is None:
-            await self._gemini.greet(self._flow.opening)
-        else:
-            # From here on the greeting is being heard: it must not be cut off, nor taken for the end of other words.
-            self._bot_spoke.set()
-            self._bot_quiet.clear()
-            await play_clip(self._worker, clip.pcm, clip.text)
 
     async def _give_up_unless_answered(self) -> None:
         await self._clock.sleep(ANSWER_SECONDS)
@@ -462,20 +413,8 @@ class Call:
         self.end("time_limit", self._flow.phrases.goodbye)
 
     async def _hang_up_after_last_words(self) -> None:
-        """The model has asked to end the call: what it says now, or was saying, is heard first.
-
-        Where it says nothing after the caller's last words, or is cut off in its goodbye, the flow's own is said.
-        """
-        has_answered = not self._silence.caller_spoke_last
-        self._bot_spoke.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_SECONDS):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LAST_WORDS_SECONDS):
-                        await self._bot_spoke.wait()
-                if self._turns.bot_is_heard or self._bot_spoke.is_set():
-                    await self._bot_quiet.wait()
-        said = (has_answered or self._bot_spoke.is_set()) and not self._goodbye_cut
+        """The model has asked to end the call; where the caller hears no goodbye of it, the flow's own is said."""
+        said = await self._words.model_says_goodbye(has_answered=not self._silence.caller_spoke_last)
         self.end("goodbye", "" if said else self._flow.phrases.goodbye)
 
     # -- silence ------------------------------------------------------------------------------------------------------
@@ -483,11 +422,11 @@ class Call:
     async def _watch_for_silence(self) -> None:
         while self.reason is None:
             await self._clock.sleep(LOOK_SECONDS)
-            if self._saying_goodbye:
+            if self._words.saying_goodbye:
                 return
             match self._silence.see(self._clock.now_ns() / 1e9, self._sight()):
                 case "one_moment" | "still_there" as phrase:
-                    await self._fill_silence(phrase)
+                    await self._words.fill(phrase)
                 case "nudge":
                     self.record(Trouble("model_quiet", "model", "nothing", f"no answer for {NUDGE_SECONDS:g} s"))
                     await self._gemini.say_to_model(_NUDGE)
@@ -502,7 +441,7 @@ class Call:
     def _sight(self) -> Sight:
         return Sight(
             line_open=self._media.attached,
-            bot_sounds=self._media.waiting_ms() > 0 or self._media.paused,
+            bot_sounds=self._words.bot_sounds,
             voiced_ms=self._turns.voiced_ms,
             model_spoke_s=_seconds(self._turns.model_spoke_ns),
             model_acted_s=_seconds(self._gemini.acted_ns),
@@ -510,15 +449,6 @@ class Call:
             tool_runs=self._gemini.runs_tools,
             connected=self._gemini.connected,
         )
-
-    async def _fill_silence(self, phrase: Literal["one_moment", "still_there"]) -> None:
-        clip = self._parts.greetings.clip(self._flow, getattr(self._flow.phrases, phrase))
-        self.record(SilenceFilled(phrase, "cache" if clip else "none"))
-        if clip:
-            # A model that spoke a moment ago has begun to answer; one that did not has stopped in its sentence.
-            spoke_ns = self._turns.model_spoke_ns
-            stalled = spoke_ns is None or self._clock.now_ns() - spoke_ns > STALL_SECONDS * 1e9
-            await play_clip(self._worker, clip.pcm, clip.text, aside=True, stalled=stalled)
 
 
 def _seconds(moment_ns: int | None) -> float | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+LOOK_SECONDS = 0.2
+"""The line is looked at this often for who speaks."""
 FILL_SECONDS = 3.0
 """Silence on the bot's turn that is filled."""
 FILL_GAPS = (3.0, 5.0)

@@ -97,6 +97,34 @@ async def test_a_connection_that_takes_nothing_any_more_does_not_hold_the_call_u
 
 
 @pytest.mark.usefixtures("hasty")
+async def test_a_model_that_stalls_and_takes_nothing_ends_in_words_though_no_clip_is_ready(
+    open_site: Any, say: Say
+) -> None:
+    faults = FaultPlan(sessions={1: Faults(stall_at_bot_ms=800, stall_seconds=600)})
+    async with open_site(ListedMind(" ".join(["word"] * 40)), gemini={"faults": faults}) as site:
+        greetings, opening = site.app.state.parts.greetings, site.flow.opening
+        clip_of = greetings.clip
+        greetings.clip = lambda flow, words: clip_of(flow, words) if words == opening else None
+        greetings.ready = lambda flow, words: None
+        caller = asyncio.create_task(site.dial(say()).run())
+        while len(site.of("bot_started_speaking")) < 2:
+            await asyncio.sleep(0.02)
+        session = site.call(site.events[0][0])._gemini._session
+        session._ws._websocket.pause_writing()
+        # The transport's buffer takes a few words more; a full one takes none.
+        session.send_realtime_input = lambda **_: asyncio.sleep(600)
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_lost]
+    assert troubles(events) == ["model_quiet", "model_silent"]
+    assert failures["model_silent"] == 1
+    assert events[-1].reason == "model_silent"
+    stopped, sorry = record.heard_segments[1].end_ms, record.announcements[0][0]
+    assert sorry - stopped < 8_000 / 2 + 2_500
+
+
+@pytest.mark.usefixtures("hasty")
 async def test_a_model_that_only_has_empty_turns(open_site: Any, say: Say) -> None:
     async with open_site(gemini={"faults": Faults(empty_turn=tuple(range(1, 50)))}) as site:
         record = await site.ring(say())
@@ -267,7 +295,7 @@ async def test_a_model_that_drops_in_its_goodbye(open_site: Any, say: Say) -> No
 async def test_a_model_that_ends_the_call_without_a_word(
     open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.call.LAST_WORDS_SECONDS", 0.6)
+    monkeypatch.setattr("bot.ready_words.LAST_WORDS_SECONDS", 0.6)
     async with open_site(ListedMind(END_CALL, *[Reply()] * 5)) as site:
         record = await site.ring(say())
         events = await site.tape_of(record.call_sid)
