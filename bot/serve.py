@@ -205,7 +205,7 @@ async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, 
 async def _show_record(call_id: str, console: Console, serving: asyncio.Task[None]) -> None:
     """Show what the worker has made of a call, as soon as it has; the server's end is not held up by it."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "records", "show", call_id, "--wait", str(RECORD_SECONDS),
+        sys.executable, "-m", "records", "show", call_id, "--short", "--wait", str(RECORD_SECONDS),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=Path(__file__).parent.parent,

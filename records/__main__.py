@@ -6,7 +6,6 @@ Exit status 2 and one line on stderr: the command could not do its work.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
 import sys
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bot.errors import SwitchboardError
@@ -23,9 +21,10 @@ from bot.logs import configure_logging
 from bot.ports import Ids, SystemClock
 from bot.settings import Settings, load_settings
 from desk.database import open_database
+from records import terminal
 from records.backup import back_up
 from records.job_log import JobLog
-from records.store import Store, migrate
+from records.store import migrate
 
 Run = Callable[[argparse.Namespace, Settings], int]
 
@@ -57,9 +56,7 @@ def parser() -> argparse.ArgumentParser:
     which = rebuild_command.add_mutually_exclusive_group(required=True)
     which.add_argument("call", nargs="?", metavar="CALL")
     which.add_argument("--all", action="store_true", help="every call")
-    show_command = command("show", show, "what came of a call")
-    show_command.add_argument("call", metavar="CALL")
-    show_command.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="so long for its record")
+    terminal.add_commands(commands)
     return top
 
 
@@ -188,38 +185,6 @@ def rebuild(arguments: argparse.Namespace, settings: Settings) -> int:
             console.print(f"{call_id}: {note}", soft_wrap=True)
     print(f"{len(call_ids) - failed} of {len(call_ids)} rebuilt.")
     return 2 if failed else 0
-
-
-def show(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Print what came of a call, once its record is there."""
-    migrate(settings.database)
-    clock = SystemClock()
-    store = Store(settings.database, clock)
-    end_ns = clock.now_ns() + int(arguments.wait * 1e9)
-    while (record := store.call(arguments.call)) is None:
-        if clock.now_ns() >= end_ns:
-            print(f"records: there is no record of call {arguments.call} (yet)", file=sys.stderr)
-            return 2
-        asyncio.run(clock.sleep(0.2))
-    figures, cost = record.figures, record.cost
-    rows = {
-        "call": record.call_id,
-        "outcome": f"{record.outcome.disposition.replace('_', ' ')}; {record.outcome.end_reason.replace('_', ' ')}",
-        "summary": record.outcome.summary,
-        "answers": _range(figures.voice_to_voice_p50_ms, figures.voice_to_voice_p95_ms),
-        "cost": f"{cost.usd:.4f} USD{'' if cost.complete else ', and what has no price'}",
-        "flags": "; ".join(f"{flag.kind.replace('_', ' ')}: {flag.detail}" for flag in record.flags) or "none",
-    }
-    console = Console(highlight=False, soft_wrap=True)
-    for name, value in rows.items():
-        console.print(f"  [dim]{name:<9}[/] {escape(value)}")
-    return 0
-
-
-def _range(p50: float | None, p95: float | None) -> str:
-    if p50 is None or p95 is None:
-        return "nothing was asked"
-    return f"voice to voice {p50:.0f} ms in the middle, {p95:.0f} ms at the 95th percentile"
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def test_every_route_is_documented_and_every_documented_route_exists(tmp_path: P
         "-m qa show",
         "-m qa verify",
         "-m records show",
+        "-m records list",
+        "-m records search",
     ],
 )
 def test_the_readme_shows_the_commands(command: str) -> None:
