@@ -8,6 +8,7 @@ COPY pyproject.toml README.md ./
 RUN uv sync --no-default-groups --no-install-package onnxruntime --no-cache
 COPY server.py ./
 COPY bot bot
+COPY console console
 COPY desk desk
 COPY flows flows
 COPY qa qa

@@ -31,6 +31,8 @@ from bot.settings import Settings
 from bot.tape import TapeDeck, TapeTrouble
 from bot.tools import CallFacts, ToolBox
 from bot.worker import Worker
+from console.access import password_file
+from console.web import Console
 from desk.desk import Desk, migrate
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +75,11 @@ def try_recordings(settings: Settings) -> None:
     Recordings(settings.recordings, settings.s3).ping()
 
 
+def where_the_password_lies(settings: Settings) -> Path | None:
+    """The file of the console's password; None where it is ``CONSOLE_PASSWORD``."""
+    return password_file(settings)
+
+
 def create_app(
     settings: Settings,
     *,
@@ -83,7 +90,8 @@ def create_app(
     """Put a server together from its settings; nothing is opened before it starts.
 
     `settings` must name a key and an account (bot/stand_ins.py fills them in where nothing is configured). The parts,
-    the calls and the worker (which whoever serves the app starts) are ``app.state.parts``, ``.calls`` and ``.worker``.
+    the calls, the console and the worker (which whoever serves the app starts) are ``app.state.parts``, ``.calls``,
+    ``.console`` and ``.worker``.
 
     Raises `bot.errors.ConfigurationError` and `bot.errors.FlowError` for what can be seen to be wrong beforehand.
     """
@@ -107,21 +115,26 @@ def create_app(
         listeners=list(listeners),
     )
     calls = Calls(parts)
-    app = FastAPI(title="Switchboard", version=parts.code_version, lifespan=lambda _: _lifespan(parts, calls))
+    console = Console(settings, clock, Ids(), metrics)
+    app = FastAPI(title="Switchboard", version=parts.code_version, lifespan=lambda _: _lifespan(parts, calls, console))
     app.state.parts = parts
     app.state.calls = calls
+    app.state.console = console
     app.state.worker = worker = Worker(metrics, clock)
     sorry = NextStep(flow.phrases.sorry_unreachable, "hang_up", flow.language)
     shared_key = settings.twilio_shared_key.get_secret_value() if settings.twilio_shared_key else None
     app.include_router(twilio_router(calls, settings, metrics, clock, sorry=sorry, shared_key=shared_key))
+    app.include_router(console.router)
+    app.mount("/console/static", console.static)
     _add_operations(app, parts, calls, worker)
     return app
 
 
 @asynccontextmanager
-async def _lifespan(parts: CallParts, calls: Calls) -> AsyncIterator[None]:
+async def _lifespan(parts: CallParts, calls: Calls, console: Console) -> AsyncIterator[None]:
     await asyncio.to_thread(migrate, parts.settings.database)
     await asyncio.to_thread(parts.desk.open)
+    await console.open()
     await parts.clients.open()
     await _rehearse(parts)
     warming = asyncio.create_task(parts.greetings.warm(parts.flow), name="greeting")
@@ -137,6 +150,7 @@ async def _lifespan(parts: CallParts, calls: Calls) -> AsyncIterator[None]:
         monitor.stop()
         await parts.deck.close()
         await parts.rest.close()
+        await console.close()
         await asyncio.to_thread(parts.desk.close)
 
 

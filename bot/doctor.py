@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 
-from bot.app import find_flow, try_recordings
+from bot.app import find_flow, try_recordings, where_the_password_lies
 from bot.carriers.twilio import CarrierRest, Number, number_urls
 from bot.errors import CarrierUnreachable, ConfigurationError, FlowError, ModelError, RecordingsError
 from bot.flow import Flow, load_flow
@@ -49,6 +49,7 @@ async def check_everything(*, fix: bool, console: Console | None = None, setting
         ("database", lambda: _database(settings)),
         ("folder", lambda: _folder(settings)),
         ("recordings", lambda: _recordings(settings)),
+        ("console", lambda: _console(settings)),
     ]
     for name, check in checks:
         with console.status(f"Checking {name} …"):
@@ -190,3 +191,14 @@ async def _recordings(settings: Settings) -> list[Finding]:
     except (ConfigurationError, RecordingsError) as error:
         return [Finding("bad", "recordings", f"{error} Check RECORDINGS_URL and the AWS_… settings ({where}).")]
     return [Finding("good", "recordings", f"{where}: recordings can be written and read")]
+
+
+async def _console(settings: Settings) -> list[Finding]:
+    path = where_the_password_lies(settings)
+    if path is None:
+        how = "CONSOLE_PASSWORD is set"
+    elif await asyncio.to_thread(path.exists):
+        how = f"its password lies in {path.absolute()}"
+    else:
+        how = f"the first start makes its password and keeps it in {path.absolute()}"
+    return [Finding("good", "console", f"{settings.public_url or ''}/console: {how}")]

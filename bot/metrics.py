@@ -79,6 +79,10 @@ class Metrics:
             "carrier_messages_bad", "Messages of the carrier that could not be used.", "kind"
         )
         self.tape_lost_records = self._counter("tape_lost_records", "Tape records lost because the disk was too slow.")
+        self.console_logins = self._counter("console_logins", "Tries to log in to the console, by outcome.", "outcome")
+        self.console_unavailable = self._counter(
+            "console_unavailable", "Requests of the console that the records could not answer."
+        )
         self.worker_up = Gauge(
             "switchboard_worker_up",
             "Whether the worker that makes records of finished calls runs.",

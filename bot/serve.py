@@ -120,6 +120,8 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
         await _until_started(server, serving)
         _settle_memory()
         logger.info("Serving on {}", address)
+        if not serving.done():
+            _show_login(app, settings.public_url or address, console)
         worker: Worker = app.state.worker
         stack.push_async_callback(worker.stop)
         worker.start()
@@ -153,6 +155,13 @@ async def _with_stand_ins(
     fake_carrier = settings.uses_stand_in_carrier
     settings = stand_ins.apply(settings)
     return settings, write_card(settings, address) if fake_carrier else None
+
+
+def _show_login(app: FastAPI, address: str, console: Console) -> None:
+    from bot.terminal import show_login
+
+    access = app.state.console.access
+    show_login(console, address, access.password_file, access.made_password)
 
 
 async def _place_sample_call(app: FastAPI, console: Console, card: Path | None, serving: asyncio.Task[None]) -> None:

@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr | None = Field(
         None, description="Key that signs what they are told: whsec_ and base64, or any text."
     )
-    console_password: SecretStr | None = Field(None, description="Password of the console's first operator.")
+    console_password: SecretStr | None = Field(
+        None, description="Password of the console; without it the first start makes one."
+    )
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe message shown."
     )

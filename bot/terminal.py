@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -32,6 +34,18 @@ _ENDS = {
     "time_limit": "the longest allowed time was reached",
     "shutdown": "the server stopped",
 }
+
+
+def show_login(console: Console, address: str, password_file: Path | None, made_password: str | None) -> None:
+    """Say where the operators' console is and how to get in; a password that was just made only to a terminal."""
+    console.print(f"Console   {address}/console", highlight=False, soft_wrap=True)
+    if password_file is None:
+        how = "CONSOLE_PASSWORD"
+    elif made_password and console.is_terminal:
+        how = f"{made_password} (kept in {password_file})"
+    else:
+        how = f"in {password_file}"
+    console.print(f"Password  {escape(how)}", highlight=False, soft_wrap=True)
 
 
 class CallView:

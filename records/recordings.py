@@ -126,6 +126,13 @@ class Recordings:
         with _told(key):
             return obstore.sign(self._store, "GET", key, URL_LIFETIME)
 
+    def path(self, key: str) -> Path | None:
+        """The file itself, where the store is a folder; None elsewhere."""
+        if not self._folder:
+            return None
+        self.size(key)
+        return self._folder / key
+
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """What lies under `prefix`, a whole number of a key's parts: ``CA…`` lists one call's; empty, everything."""
         for stored in self._all(prefix):

@@ -134,6 +134,12 @@ class Store:
         with self._database.reading() as session:
             return rows.read(session, call_id)
 
+    def expired(self, call_id: str) -> tuple[str, ...] | None:
+        """The kinds that retention has removed from a call; None where there is no such call."""
+        with self._database.reading() as session:
+            call = session.scalar(select(CallRow).where(CallRow.call_id == call_id))
+            return expired(call) if call else None
+
     def page(self, call_id: str) -> CallPage | None:
         """A call's record with what was added to it."""
         with self._database.reading() as session:

@@ -25,7 +25,16 @@ MAY_IMPORT = {
         "bot.ports",
         "bot.audio",
     },
-    "console": {"console", "records", "bot.events"},
+    "console": {
+        "console",
+        "records",
+        "bot.events",
+        "bot.settings",
+        "bot.errors",
+        "bot.logs",
+        "bot.ports",
+        "bot.metrics",
+    },
     "qa": {"qa", "bot", "records", "sandbox"},
     "sandbox": {"sandbox"},
 }
@@ -121,7 +130,7 @@ TIME_AND_CHANCE = {
     [
         (name, tree)
         for name, tree in FILES
-        if name.split("/")[0] in {"bot", "desk", "records"} and name != "bot/ports.py"
+        if name.split("/")[0] in {"bot", "desk", "records", "console"} and name != "bot/ports.py"
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

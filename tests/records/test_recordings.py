@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,6 @@ from records.recordings import Recordings, Stored
 
 SOUND = bytes(range(256)) * 5000  # 1.28 MB, more than one chunk
 KEYS = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, str]]:
-    """A bucket ``calls`` on moto's server."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/calls", method="PUT")).close()
-    yield {**KEYS, "endpoint": endpoint}
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
