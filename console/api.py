@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -21,6 +22,9 @@ COOKIE = "switchboard_session"
 Answer = TypeVar("Answer")
 _CALL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _Text = Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")]
+_Moment = Annotated[
+    AwareDatetime | None, Query(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(3000, 1, 1, tzinfo=UTC))
+]
 _Number = Annotated[float | None, Query(allow_inf_nan=False)]
 _After = Annotated[str, Query(pattern=r"^[0-9]{0,18}$", description="`next` of the page before.")]
 _Limit = Annotated[int, Query(ge=1, le=200, description="Calls on a page.")]
@@ -38,8 +42,8 @@ def is_call_id(text: str) -> bool:
 
 
 def filter_of(
-    began_from: AwareDatetime | None = None,
-    began_until: AwareDatetime | None = None,
+    began_from: _Moment = None,
+    began_until: _Moment = None,
     number: Annotated[_Text, Query(description="The caller's, or how it begins.")] = "",
     flow: _Text = "",
     disposition: _Text = "",

@@ -44,9 +44,19 @@ class Pages:
         self._public = urlsplit(settings.public_url or "")
         folder = FileSystemLoader(Path(__file__).parent / "templates")
         self._templates = Environment(
-            loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+            loader=folder,
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
         )
         self._templates.filters.update(clock=_clock, moment=_moment)
+
+    def open(self) -> None:
+        """Compile the templates, so that no page holds the event loop for it. Blocks."""
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)
 
     def router(self) -> APIRouter:
         """The routes under ``/console``."""

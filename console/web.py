@@ -29,11 +29,13 @@ class Console:
         self._library = Library(settings, clock, metrics)
         self.router = APIRouter()
         self.router.include_router(api_router(self.access, self._library, Hearings(self._library, clock)))
-        self.router.include_router(Pages(self.access, self._library, settings, metrics).router())
+        self._pages = Pages(self.access, self._library, settings, metrics)
+        self.router.include_router(self._pages.router())
         self.static = StaticFiles(directory=Path(__file__).parent / "static")
 
     async def open(self) -> None:
         """Make the password where there is none. Without a place to keep it nobody is let in; the server goes on."""
+        await asyncio.to_thread(self._pages.open)
         try:
             await asyncio.to_thread(self.access.open)
         except ConfigurationError as error:

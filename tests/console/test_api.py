@@ -58,7 +58,8 @@ async def test_a_filter_that_makes_no_sense_is_told(open_console: Any) -> None:
     async with open_console() as site:
         for query in (
             "limit=0", "limit=201", "after=x", "after=-1", "flow=%00", "cost_usd_to=nan",
-            "began_from=2026-11-23T10:00:00",
+            "began_from=2026-11-23T10:00:00", "began_from=0001-01-01T00:00:00Z",
+            "began_until=9999-12-31T23:59:59-14:00",
         ):  # fmt: skip
             answer = await site.client.get(f"/api/calls?{query}")
             assert answer.status_code == 422

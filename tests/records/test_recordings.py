@@ -61,6 +61,17 @@ def test_a_range_outside_is_refused(recordings: Recordings) -> None:
             recordings.open_range("CA1/stereo.flac", start, end)
 
 
+def test_only_a_folder_has_files(recordings: Recordings, tmp_path: Path) -> None:
+    recordings.put(b"12345", "CA1/stereo.flac", "audio/flac")
+    path = recordings.path("CA1/stereo.flac")
+    is_folder = (tmp_path / "recordings").is_dir()
+    assert path == (tmp_path / "recordings" / "CA1" / "stereo.flac" if is_folder else None)
+    if is_folder:
+        for key, error in (("CA1/none", FileNotFoundError), ("../x", ValueError)):
+            with pytest.raises(error):
+                recordings.path(key)
+
+
 def test_all_of_one_call_is_listed_and_removed(recordings: Recordings) -> None:
     for key in ("CA1/stereo.flac", "CA1/listen.opus", "CA12/stereo.flac", "CA1.2/stereo.flac"):
         recordings.put(b"x", key, "audio/flac")

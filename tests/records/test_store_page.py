@@ -53,8 +53,11 @@ def test_what_was_added_outlives_a_new_record(store, make_record, clock):
     assert store.calls().items[0].score == 80
 
 
-def test_a_page_of_no_call_is_none(store):
+def test_a_page_of_no_call_is_none(store, make_record):
     assert store.page("CA1") is None
+    assert store.expired("CA1") is None
+    store.save(make_record())
+    assert store.expired("CA1") == ()
 
 
 def test_the_audit_log_tells_who_did_what_newest_first(store, clock):
