@@ -231,12 +231,14 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
                 **({"gemini_models": (MODEL,)} | changes),
             )
             app = create_app(settings)
-            app.state.parts.flow = handing_over(app.state.parts.flow, staffed)
+            parts = app.state.parts
+            parts.flow = handing_over(parts.flow, staffed)
+            parts.desk.business = parts.flow.desk_business()
             events: list[tuple[str, CallEvent]] = []
-            app.state.parts.listeners.append(lambda sid, event, _: events.append((sid, event)))
+            parts.listeners.append(lambda sid, event, _: events.append((sid, event)))
             async with serving(app) as url:
                 if warm:
-                    await app.state.parts.greetings.warm(app.state.parts.flow)
+                    await parts.greetings.warm(parts.flow)
                 phone = Phone(account, TOKEN, exchange=exchange, voice=ToneVoice(MS_PER_WORD))
                 yield Site(app, model, exchange, phone, url, settings, events)
 
