@@ -10,6 +10,7 @@ import contextlib
 import re
 import shutil
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,8 +191,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
+def open_site(tmp_path: Path, empty_database: Path, clips: Path, secure: ssl.SSLContext) -> OpenSite:
     """``async with open_site(mind, ...)``: `mind` is a `ListedMind` for one call, or a factory for several.
+
+    The stand-in model speaks TLS as the service does, so that every fault passes through the SDK as it is.
 
     `staffed` are the hours of the person whom calls are handed over to; None: there is nobody and no recorder.
     """
@@ -214,6 +217,7 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path) -> OpenSite:
             "ear": ListedEar(),
             "detector_factory": LoudnessDetector,
             "speed": 2.0,
+            "tls": secure,
         }
         account = new_sid("AC")
         async with (
