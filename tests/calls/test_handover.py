@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -316,26 +318,32 @@ async def test_a_caller_of_a_server_that_was_restarted_is_helped_all_the_same(op
     assert "<Hangup" in talked
     assert "<Say" not in talked
     assert "<Record" in nobody
+    assert site.flow.handover.nobody_there in unescape(nobody)
     assert "<Gather" in briefing
     assert kept == [(CALLER, "Voice message of 7 seconds: https://api.example.com/RE0")]
 
 
-async def test_an_answer_of_ours_that_cannot_be_used_does_not_ring_twice(open_site: Any, say: Say) -> None:
+async def test_an_answer_of_ours_that_cannot_be_used_does_not_ring_twice(
+    open_site: Any, say: Say, tmp_path: Path
+) -> None:
     async with open_site(ListedMind(PERSON), staffed=ALWAYS) as site:
         site.phone.callees = {STAFF: Callee(outcome="busy", rings_ms=200)}
-        site.app.state.calls.after_dial = lambda *_, **__: 1 / 0
-        live = site.dial(say(), habits=WAITS)
-        caller = asyncio.create_task(live.run())
-        while "Hangup" not in live.interpreter.executed:
-            await asyncio.sleep(0.02)
-        del site.app.state.calls.after_dial
-        url = f"{site.url}/twilio/after-dial"
-        step = await asked(site, "fallback", live.sid, ErrorCode="11200", ErrorUrl=url)
-        record = await caller
-        failures = site.failures()
-    assert announced(record) == [site.flow.phrases.sorry_unreachable]
-    assert "<Record" in step
-    assert failures == {"webhook_failed": 1, "twilio_11200": 1}
+        calls = site.app.state.calls
+
+        def unusable(*args: Any, **options: Any) -> Any:
+            del calls.after_dial
+            return replace(calls.after_dial(*args, **options), say="\x00")
+
+        calls.after_dial = unusable
+        record = await site.ring(say(), say(1500), habits=WAITS)
+        events = await site.tape_of(record.call_sid)
+        failures, kept = site.failures(), messages(tmp_path)
+    assert announced(record) == [site.flow.handover.nobody_there, site.flow.phrases.goodbye]
+    assert [verb.name for verb in record.trace].count("Dial") == 1
+    # What cannot be read is no TwiML: 12100 (https://www.twilio.com/docs/api/errors/12100).
+    assert failures == {"twilio_12100": 1}
+    assert len(kept) == 1
+    assert events[-1].reason == "message_taken"
 
 
 async def test_a_server_that_stops_lets_go_of_a_caller_who_is_being_put_through(open_site: Any, say: Say) -> None:

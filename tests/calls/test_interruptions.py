@@ -132,3 +132,25 @@ async def test_the_bots_own_echo_does_not_stop_it(open_site: Any) -> None:
     said = [event for event in events if event.kind == "bot_said"]
     assert [(event.text, event.heard) for event in said] == [(site.flow.opening, 1.0), (ANSWER, 1.0)]
     assert not [event for event in events if event.kind in ("playout_paused", "barge_in")]
+
+
+async def test_a_caller_whose_frames_stop_in_a_pause_does_not_keep_the_bot_silent(open_site: Any) -> None:
+    model = {"detector_factory": Deaf, "voice": Voice()}
+    async with open_site(ListedMind(ANSWER), gemini=model) as site:
+        turns = Turn(press="5"), Turn(play=cough(), barge_in_ms=1_500)
+        call = site.dial(*turns, habits=PATIENT, around={"noise": LINE_NOISE})
+
+        def stop(_sid: str, event: Any, _: int) -> None:
+            if event.kind == "playout_paused":
+                call.line.stream.frame = lambda said, heard=b"": None
+            elif event.kind == "playout_resumed":
+                del call.line.stream.frame
+
+        site.app.state.parts.listeners.append(stop)
+        record = await call.run()
+        events = await site.tape_of(record.call_sid)
+    resumed = [event for event in events if event.kind == "playout_resumed"]
+    assert [event.why for event in resumed] == ["limit"]
+    assert 1_400 < resumed[0].paused_ms < 2_500
+    _, answer = [event for event in events if event.kind == "bot_said"]
+    assert (answer.text, answer.heard, answer.interrupted) == (ANSWER, 1.0, False)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fakes.gemini import ListedMind
+from pipecat.workers.runner import WorkerRunner
 
 from bot.call import REJOIN_SECONDS
 from bot.ports import SystemClock
+from bot.tape import TapeReader
 from sandbox.conversation import Habits, Turn
 from sandbox.mind import Reply, ToolCall
 from sandbox.twilio.exchange import RestFault
@@ -115,6 +118,46 @@ async def test_stalls_and_bursts_lose_nothing(open_site: Any, say: Say) -> None:
     assert record.problems() == []
 
 
+async def test_messages_that_cannot_be_used_are_told_and_the_conversation_goes_on(open_site: Any, say: Say) -> None:
+    async with open_site(mind()) as site:
+        call = site.dial(say(), say(), habits=PATIENT)
+        caller = asyncio.create_task(call.run())
+        while not site.of("bot_stopped_speaking"):
+            await asyncio.sleep(0.02)
+        unknown = json.dumps({"event": "applause", "streamSid": call.line.stream.stream.stream_sid})
+        for message in ("garbage", "garbage", unknown, b"\x00" * 10):
+            await call.line.stream._socket.send(message)
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+        tape = {data.data for data in TapeReader(site.call(record.call_sid).tape_path) if data.channel == "carrier.in"}
+    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
+    assert troubles(events) == ["carrier_not_json", "carrier_unknown_event", "carrier_binary"]
+    assert {b"garbage", unknown.encode()} <= tape
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_webhook_of_ours_that_fails_is_spoken_and_counted(open_site: Any) -> None:
+    async with open_site() as site:
+        site.app.state.calls.receive = lambda **_: 1 / 0
+        record = await site.ring()
+        failures = site.failures()
+    assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_unreachable]
+    assert failures == {"webhook_failed": 1}
+    assert record.ended_by == "<Hangup>"
+
+
+async def test_a_stream_that_never_opens_ends_in_words(open_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is opened, and closed by us when nothing came for 5 s: then the carrier asks."""
+    monkeypatch.setattr("bot.call.ANSWER_SECONDS", 4.0)
+    async with open_site() as site:
+        site.phone.faults = LineFaults(never_start=True)
+        record = await site.ring()
+        events = await site.tape_of(record.call_sid)
+    assert troubles(events) == ["never_connected"]
+    assert events[-1].reason == "never_connected"
+    assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_unreachable]
+
+
 async def test_a_hang_up_that_is_never_answered_keeps_nobody_on_the_line(
     open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,3 +190,42 @@ async def test_a_held_event_loop_loses_no_words_and_is_seen(open_site: Any, say:
     shorter = next(line for line in metrics.splitlines() if 'loop_hold_seconds_bucket{le="0.16"}' in line)
     every = next(line for line in metrics.splitlines() if "loop_hold_seconds_count" in line)
     assert float(every.split()[-1]) > float(shorter.split()[-1])
+
+
+async def test_a_pipeline_that_breaks_down_ends_in_words(open_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = WorkerRunner.run
+
+    async def break_down(self: WorkerRunner) -> None:
+        async with asyncio.timeout(1.5):
+            await run(self)
+
+    monkeypatch.setattr(WorkerRunner, "run", break_down)
+    async with open_site() as site:
+        record = await site.ring()
+        events = await site.tape_of(record.call_sid)
+    assert troubles(events) == ["pipeline"]
+    assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_lost]
+    assert events[-1].reason == "failed"
+
+
+async def test_a_step_of_the_call_that_fails_ends_it_in_words(open_site: Any) -> None:
+    async with open_site() as site:
+        site.app.state.parts.greetings.clip = lambda _flow, _words: 1 / 0
+        record = await site.ring()
+        events = await site.tape_of(record.call_sid)
+    assert troubles(events) == ["call_step"]
+    assert said(events) == [site.flow.phrases.sorry_lost]
+    assert events[-1].reason == "failed"
+
+
+async def test_the_longest_allowed_call_ends_in_words(open_site: Any) -> None:
+    async with open_site() as site:
+        parts = site.app.state.parts
+        limits = parts.flow.limits.model_copy(update={"max_call_minutes": 0.05})
+        parts.flow = parts.flow.model_copy(update={"limits": limits})
+        record = await site.ring()
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [site.flow.opening, site.flow.phrases.goodbye]
+    assert [event.heard for event in events if event.kind == "bot_said"] == [1.0, 1.0]
+    assert troubles(events) == []
+    assert events[-1].reason == "time_limit"

@@ -45,6 +45,7 @@ def silences(record: CallRecord) -> list[float]:
     return [later.start_ms - earlier.end_ms for earlier, later in pairwise(voices)]
 
 
+GOODBYE = "in the goodbye"
 WHERE = {
     "while the caller speaks": (Faults(drop_at_caller_ms=400), None, lambda: ListedMind(ANSWER)),
     "while the bot speaks": (Faults(drop_at_bot_ms=600), None, lambda: ListedMind(*[LONG] * 12)),
@@ -53,37 +54,59 @@ WHERE = {
         Faults(drop_after_ms=300),
         lambda: ListedMind(PARKING, *[ANSWER] * 12),
     ),
-    "in the goodbye": (Faults(drop_at_bot_ms=600), None, lambda: ListedMind(END_CALL, *[LONG] * 12)),
+    GOODBYE: (Faults(drop_at_bot_ms=600), None, lambda: ListedMind(END_CALL, *[LONG] * 12)),
 }
 
 
-@pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("drops", [2, 3, 10])
-async def test_drops_in_a_row_leave_no_long_silence(
-    open_site: Any, say: Say, secure: ssl.SSLContext, where: str, drops: int
-) -> None:
-    """In real time; three drops over TLS, the others over plain sockets."""
+async def ring(open_site: Any, say: Say, where: str, drops: int, tls: ssl.SSLContext | None) -> tuple[Any, list[Any]]:
+    """The site and the tape of a call with so many drops, in real time, on which no silence was long."""
     first, later, mind = WHERE[where]
     habits = Habits(linger_ms=6_000, hello_ms=60_000)
     one = mind()
-    gemini = {"faults": plan(drops, first, later), "tls": secure if drops == 3 else None}
+    gemini = {"faults": plan(drops, first, later), "tls": tls}
     async with open_site(one, gemini=gemini, gemini_models=MODELS) as site:
         record = await site.ring(say(900), habits=habits)
         events = await site.tape_of(record.call_sid)
     wait, *further = silences(record)
     assert wait <= FILL_MS
     assert all(silence <= FILL_AGAIN_MS for silence in further)
-    said = [event.text for event in events if event.kind == "bot_said"]
-    failed = [(event.model, event.failure) for event in events if event.kind == "model_failed"]
-    phrases = site.flow.phrases
-    if where == "in the goodbye":
-        assert said[-1] == phrases.goodbye
-        assert events[-1].reason == "goodbye"
-    elif drops < 10:
-        assert said[-1] in (ANSWER, LONG)
-        assert failed == [(MODELS[0], "dropped")] * drops
-        assert events[-1].reason == "caller_hung_up"
-    else:
-        assert phrases.sorry_lost in [*said, *(text for _, text in record.announcements)]
-        assert failed == [(MODELS[0], "dropped")] * 5 + [(MODELS[1], "dropped")] * 5
-        assert events[-1].reason == "model_lost"
+    return site, events
+
+
+def failed(events: list[Any]) -> list[tuple[str, str]]:
+    return [(event.model, event.failure) for event in events if event.kind == "model_failed"]
+
+
+def said(events: list[Any]) -> list[str]:
+    return [event.text for event in events if event.kind == "bot_said"]
+
+
+@pytest.mark.parametrize("where", [where for where in WHERE if where != GOODBYE])
+@pytest.mark.parametrize("drops", [2, 3])
+async def test_two_or_three_drops_in_a_row_leave_no_long_silence(
+    open_site: Any, say: Say, secure: ssl.SSLContext, where: str, drops: int
+) -> None:
+    """Three drops over TLS, two over plain sockets."""
+    _, events = await ring(open_site, say, where, drops, secure if drops == 3 else None)
+    assert said(events)[-1] in (ANSWER, LONG)
+    assert failed(events) == [(MODELS[0], "dropped")] * drops
+    assert events[-1].reason == "caller_hung_up"
+
+
+@pytest.mark.parametrize("where", [where for where in WHERE if where != GOODBYE])
+async def test_ten_drops_in_a_row_leave_no_long_silence_and_end_in_words(
+    open_site: Any, say: Say, secure: ssl.SSLContext, where: str
+) -> None:
+    """The middle one over TLS."""
+    _, events = await ring(open_site, say, where, 10, secure if where == "while the bot speaks" else None)
+    assert failed(events) == [(MODELS[0], "dropped")] * 5 + [(MODELS[1], "dropped")] * 5
+    assert events[-1].reason == "model_lost"
+
+
+@pytest.mark.parametrize("drops", [2, 3, 10])
+async def test_drops_in_the_goodbye_leave_no_long_silence(
+    open_site: Any, say: Say, secure: ssl.SSLContext, drops: int
+) -> None:
+    site, events = await ring(open_site, say, GOODBYE, drops, secure if drops == 3 else None)
+    assert said(events)[-1] == site.flow.phrases.goodbye
+    assert events[-1].reason == "goodbye"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from fakes.gemini import ListedMind
 
 from bot.tape import TapeReader, TapeWriter
 from sandbox.conversation import Habits, Turn
+from sandbox.gemini.faults import Faults
 from sandbox.mind import Reply, ToolCall
 
 Say = Callable[..., Turn]
@@ -73,6 +76,70 @@ async def test_a_database_that_is_locked_for_a_while_books_all_the_same(
     assert booked == 1
 
 
+async def test_a_booking_that_takes_too_long_is_made_once_and_can_be_asked_for_again(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minds: list[ListedMind] = []
+    async with open_site(lambda: minds.pop(0)) as site:
+        parts = site.app.state.parts
+        tools = tuple(use.model_copy(update={"timeout_seconds": 0.5}) for use in parts.flow.tools)
+        parts.flow = parts.flow.model_copy(update={"tools": tools})
+        wish = booking(site)
+        minds.append(ListedMind(look(site), wish, "I cannot see it.", wish, "You are booked.", END_CALL, "Good bye."))
+        book, told = parts.desk.book, threading.Event()
+
+        def slowly(*args: Any, **options: Any) -> Any:
+            told.wait(20)
+            return book(*args, **options)
+
+        def go_on(_sid: str, event: Any, _: int) -> None:
+            if event.kind == "bot_said" and event.text == "I cannot see it.":
+                told.set()
+
+        monkeypatch.setattr(parts.desk, "book", slowly)
+        parts.listeners.append(go_on)
+        record = await site.ring(say(), say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+        booked = appointments(site)
+    timeout, *again = [event for event in events if event.kind == "tool_returned" and event.name == "book_appointment"]
+    assert timeout.status == "timeout"
+    assert "call the same tool again" in timeout.result["hint"]
+    assert {event.status for event in again} & {"ok", "repeated"}
+    assert said(events)[1:] == ["I cannot see it.", "You are booked.", "Good bye."]
+    assert booked == 1
+
+
+async def test_a_booking_that_the_model_withdraws_is_made_once_and_told_as_a_note(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
+    minds: list[ListedMind] = []
+    async with open_site(lambda: minds.pop(0)) as site:
+        mind = ListedMind(look(site), booking(site), "Yes?", "It is booked.")
+        minds.append(mind)
+        desk = site.app.state.parts.desk
+        book, withdrawn = desk.book, threading.Event()
+
+        def slowly(*args: Any, **options: Any) -> Any:
+            withdrawn.wait(20)
+            return book(*args, **options)
+
+        def withdraw(_sid: str, event: Any, _: int) -> None:
+            if event.kind == "tool_returned" and event.name == "find_slots":
+                site.gemini.faults.every = Faults(cancel_tool_call_ms=300)
+            elif event.kind == "tool_cancelled":
+                withdrawn.set()
+
+        monkeypatch.setattr(desk, "book", slowly)
+        site.app.state.parts.listeners.append(withdraw)
+        record = await site.ring(say(), habits=Habits(linger_ms=8000, hello_ms=30_000))
+        events = await site.tape_of(record.call_sid)
+        booked = appointments(site)
+    assert statuses(events, "book_appointment") == ["ok"]
+    assert len([text for text, _ in mind.said if "book_appointment has finished meanwhile" in text]) == 1
+    assert said(events)[-1] == "It is booked."
+    assert booked == 1
+
+
 async def test_a_database_that_is_gone_is_told_in_words_and_counted(open_site: Any, say: Say, tmp_path: Path) -> None:
     minds: list[ListedMind] = []
     async with open_site(lambda: minds.pop(0)) as site:
@@ -124,6 +191,35 @@ async def test_a_tape_that_cannot_be_written_harms_no_call(open_site: Any, say: 
     assert booked == 1
     assert failures["tape_write_failed"] >= 1
     assert lost > 0
+
+
+async def test_a_disk_that_is_too_slow_leaves_a_marked_gap_and_harms_no_call(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.tape.QUEUE_BYTES", 100_000)
+    write, goes_on = TapeWriter._write, threading.Event()
+
+    def slowly(self: TapeWriter, data: bytes) -> None:
+        goes_on.wait(20)
+        write(self, data)
+
+    monkeypatch.setattr(TapeWriter, "_write", slowly)
+    async with open_site(ListedMind("This is the answer.", END_CALL, "Good bye to you.")) as site:
+
+        def speed_up(_sid: str, event: Any, _: int) -> None:
+            if event.kind == "bot_said" and event.text == "This is the answer.":
+                goes_on.set()
+
+        site.app.state.parts.listeners.append(speed_up)
+        record = await site.ring(say(), say())
+        await site.tape_of(record.call_sid)
+        records = list(TapeReader(site.call(record.call_sid).tape_path))
+        failures, lost = site.failures(), site.app.state.parts.metrics.tape_lost_records._value.get()
+    gaps = [orjson.loads(each.data)["lost"] for each in records if each.channel == "tape.gap"]
+    assert sum(gaps) == lost > 0
+    assert failures.keys() == {"tape_queue_full"}
+    assert said([event for _, event in site.events]) == [site.flow.opening, "This is the answer.", "Good bye to you."]
+    assert site.of("call_ended")[0].reason == "goodbye"
 
 
 async def test_a_disk_that_is_full_for_a_while_costs_nothing(

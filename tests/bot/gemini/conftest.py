@@ -23,9 +23,11 @@ from bot.events import CallEvent
 from bot.flow import Flow, Speech, load_flow
 from bot.gemini import GeminiSession
 from bot.gemini_client import GeminiClients
+from bot.metrics import Metrics
 from bot.pipeline import run_pipeline
 from bot.ports import SystemClock
 from bot.settings import Settings
+from bot.tape import TapeDeck
 from bot.tools import ToolDeclaration, UnheardResult
 from sandbox.gemini import FaultPlan, Faults, GeminiStandIn, SessionRecord
 
@@ -168,7 +170,8 @@ class GeminiHouse:
     tone = staticmethod(tone)
     until = staticmethod(until)
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
+        self.folder = folder
         self.tls = tls
         self.flow: Flow = load_flow(FLOWS / "dental.yaml").model_copy(update={"speech": Speech(silence_ms=700)})
 
@@ -205,14 +208,24 @@ class GeminiHouse:
         tape: list[tuple[str, dict[str, Any]]] = []
         lost: list[ModelError] = []
         tools, turns, frames = tools or FakeTools(), HeardTurns(), Frames()
+        clock, metrics = SystemClock(), Metrics()
+        deck = TapeDeck(self.folder, clock, lambda trouble: None)
+        written = deck.open("CA1", {})
+
+        def record(event: CallEvent) -> None:
+            """What becomes of the events of a call (`bot.call.Call.record`)."""
+            events.append(event)
+            written.put("event", event.to_json())
+            metrics.observe(event)
+
         session = GeminiSession(
             await self.clients(url, key=key),
             models=models or (LIVE,),
             flow=self.flow.model_copy(update=flow),
             toolbox=tools,
             turns=turns,
-            clock=SystemClock(),
-            record=events.append,
+            clock=clock,
+            record=record,
             on_lost=lost.append,
             tap=lambda channel, data: tape.append((channel, json.loads(data))),
         )
@@ -229,6 +242,7 @@ class GeminiHouse:
         finally:
             await worker.cancel()
             await asyncio.wait_for(running, 10)
+            await deck.close()
 
     def typed(self, mind: ListedMind) -> list[str]:
         """The texts that the model was sent."""
@@ -240,5 +254,5 @@ class GeminiHouse:
 
 
 @pytest.fixture
-def gemini() -> GeminiHouse:
-    return GeminiHouse()
+def gemini(tmp_path: Path) -> GeminiHouse:
+    return GeminiHouse(tmp_path)

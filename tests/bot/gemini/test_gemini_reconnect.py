@@ -6,6 +6,7 @@ Every test runs twice: over plain sockets, and over TLS, where the SDK opens its
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -342,6 +343,47 @@ async def test_a_connection_that_will_be_closed_is_left_in_time_even_in_a_senten
         assert server.sessions[0].close_code == 1000
     assert not failures(call)
     assert "You were cut off while saying: word" in gemini.typed(mind)[1]
+
+
+async def test_sessions_that_must_be_left_at_once_are_opened_ever_more_slowly_and_answer(gemini: House) -> None:
+    mind, loop, opened = gemini.Mind("Here I am."), asyncio.get_running_loop(), []
+    faults = Faults(go_away_at_seconds=0.0, go_away_left_seconds=1000)
+    async with gemini.serve(mind, faults) as server, gemini.call(server.url) as call:
+        for count in range(1, 6):
+            await call.until(lambda count=count: len(call.of("model_connected")) >= count)
+            opened.append(loop.time())
+        await call.session.say_to_model("Hello?")
+        await call.turns_done()
+    # The first is replaced at once; then 0.3 s, 0.6 s, 1.2 s, each spread by a quarter.
+    pauses = [later - earlier for earlier, later in pairwise(opened)][1:]
+    assert all(pause >= least for pause, least in zip(pauses, (0.2, 0.4, 0.8), strict=True)), pauses
+    assert len(call.of("model_go_away")) >= 4
+    assert not call.of("model_failed")
+    assert call.audio
+
+
+# -- what cannot be read or written -----------------------------------------------------------------------------------
+
+
+async def test_what_a_connection_does_not_take_is_bounded_and_its_loss_told_once(gemini: House) -> None:
+    """Eleven seconds of the caller while the network takes nothing: the first is lost, the rest is answered."""
+    mind, ear = gemini.Mind("Of course."), gemini.Ear("A long story")
+    async with gemini.serve(mind, ear=ear) as server, gemini.call(server.url) as call:
+        await call.until(lambda: call.session.connected)
+        socket = call.session._session._ws._websocket
+        socket.pause_writing()
+        await call.hear(bytes(32 * 1000) + gemini.tone(10_000))
+        await call.until(lambda: call.of("trouble"))
+        assert await call.worker.flush_pipeline()
+        assert not server.sessions[0].audio
+        socket.resume_writing()
+        await call.hear(bytes(32 * 900))
+        await call.turns_done()
+        heard = bytes(server.sessions[0].audio)
+    assert [event.failure for event in call.of("trouble")] == ["caller_audio_dropped"]
+    assert heard == (gemini.tone(10_000) + bytes(32 * 900))[-len(heard) :]
+    assert 10_000 <= len(heard) / 32 <= 10_900
+    assert call.audio
 
 
 async def test_frames_that_cannot_be_read_are_counted_and_survived(gemini: House, monkeypatch: Any) -> None:
