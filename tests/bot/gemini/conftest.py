@@ -256,3 +256,9 @@ class GeminiHouse:
 @pytest.fixture
 def gemini(tmp_path: Path) -> GeminiHouse:
     return GeminiHouse(tmp_path)
+
+
+@pytest.fixture
+def over_tls(gemini: GeminiHouse, secure: ssl.SSLContext) -> None:
+    """The stand-in speaks TLS, as the service does."""
+    gemini.tls = secure

@@ -138,6 +138,7 @@ async def test_usage_is_recorded_also_when_it_comes_alone(gemini: House) -> None
     assert used.usage == sent
 
 
+@pytest.mark.usefixtures("over_tls")
 async def test_a_transcript_that_comes_twice_is_told_once(gemini: House) -> None:
     ear = gemini.Ear("My name is Bell")
     async with (
@@ -175,6 +176,7 @@ async def test_an_interruption_goes_down_the_pipeline_at_once_and_ends_the_turn(
     assert order.index(InterruptionFrame) in (1, 2)
 
 
+@pytest.mark.usefixtures("over_tls")
 async def test_a_turn_without_a_word_is_asked_for_again(gemini: House) -> None:
     mind = gemini.Mind("Never heard.", "Here I am.")
     async with gemini.serve(mind, Faults(empty_turn=(1,))) as server, gemini.call(server.url) as call:
@@ -311,6 +313,7 @@ async def test_a_turn_that_is_never_declared_complete_does_not_swallow_the_next(
     assert len(call.audio) == 4 * 24000 // 4 * 2
 
 
+@pytest.mark.usefixtures("over_tls")
 async def test_a_tool_layer_that_has_broken_down_does_not_keep_the_model_waiting(
     gemini: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
