@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import re
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from fakes.gemini import ListedEar, ListedMind, LoudnessDetector, ToneVoice
+from fakes.server import serving
 from pydantic import SecretStr
 
 from bot import silence
@@ -247,24 +246,6 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path, secure: ssl.SSL
                 yield Site(app, model, exchange, phone, url, settings, events)
 
     return site
-
-
-@contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, lifespan="on", ws_per_message_deflate=False)
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            assert not task.done(), task.exception()
-            await asyncio.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.console import HandClock, Site, make_settings, put_call
+from fakes.clock import StillClock
+from fakes.console import MONDAY, Site, make_settings, put_call
 
 from bot.app import create_app
 from records.steps import open_parts
@@ -22,7 +23,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
     settings = make_settings(folder)
     migrate(settings.database)
-    parts = open_parts(settings, HandClock())
+    parts = open_parts(settings, StillClock(MONDAY))
     put_call(parts)
     parts.database.truncate_log()
     parts.store.close()
@@ -40,7 +41,7 @@ def open_console(tmp_path: Path, recorded: Path) -> OpenConsole:
     @contextlib.asynccontextmanager
     async def opened(*, logged_in: bool = True, **changes: Any) -> AsyncIterator[Site]:
         settings = make_settings(tmp_path, **changes)
-        clock = HandClock()
+        clock = StillClock(MONDAY)
         elsewhere = {"database_url", "recordings_url"} & set(changes)
         if not elsewhere:
             shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
@@ -63,6 +64,6 @@ def open_console(tmp_path: Path, recorded: Path) -> OpenConsole:
 
 
 @pytest.fixture
-def hand_clock() -> HandClock:
+def hand_clock() -> StillClock:
     """A clock that a test moves."""
-    return HandClock()
+    return StillClock(MONDAY)

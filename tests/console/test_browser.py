@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fakes.console import CALL, PASSWORD
+from fakes.server import serving
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """The app on a port of this machine, as bot/serve.py runs it, without what calls need."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            assert not task.done(), task.exception()
-            await asyncio.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
 
 
 def remembering(app: Any, answers: list[tuple[str, int, str]]) -> Callable[..., Any]:
@@ -52,7 +33,7 @@ def remembering(app: Any, answers: list[tuple[str, int, str]]) -> Callable[..., 
 
 async def test_an_operator_logs_in_opens_a_call_and_listens_from_the_middle(open_console: Any, tmp_path: Path) -> None:
     answers: list[tuple[str, int, str]] = []
-    async with open_console(logged_in=False) as site, serving(remembering(site.app, answers)) as url:
+    async with open_console(logged_in=False) as site, serving(remembering(site.app, answers), "off") as url:
         heard = await asyncio.to_thread(listen, url, tmp_path / "browser")
         audit = site.audit()
     assert heard["title"] == "Call from +12075550100 · Switchboard"

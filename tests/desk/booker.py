@@ -17,30 +17,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from fakes.clock import StillClock
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from bot.errors import SlotTaken
 from desk.business import Business
 from desk.desk import Desk
-
-
-class StillClock:
-    """Always the same moment."""
-
-    def __init__(self, moment: datetime) -> None:
-        self.moment = moment
-
-    def now_ns(self) -> int:
-        return self.wall_ns()
-
-    def wall_ns(self) -> int:
-        return int(self.moment.timestamp() * 1e9)
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError
 
 
 def say(value: Any) -> None:

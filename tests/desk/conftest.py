@@ -4,35 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
-from itertools import count
-from pathlib import Path
+from datetime import date, time
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy.engine import make_url
+from fakes.clock import StillClock
 
 from desk.business import Business, Faq, Holiday, Service, Staff
 from desk.desk import Desk, migrate
-
-_numbers = count()
-
-
-class StillClock:
-    """A clock that moves only when a test moves it. It starts at noon UTC on Friday 1 May 2026."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 5, 1, 12, tzinfo=UTC)
-
-    def now_ns(self) -> int:
-        return self.wall_ns()
-
-    def wall_ns(self) -> int:
-        return int(self.now.timestamp() * 1e9)
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("the desk never sleeps")
 
 
 @pytest.fixture
@@ -72,21 +51,6 @@ def clinic() -> Business:
         min_notice_minutes=60,
         booking_window_days=60,
     )
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database on each engine."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'desk.db'}"
-        return
-    server = request.getfixturevalue("postgres_url")
-    name = f"desk_test_{next(_numbers)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

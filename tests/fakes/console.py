@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+from fakes.clock import StillClock
 from pydantic import SecretStr
 
 from benchmarks.made_tapes import Heard, Says, at, tone, write_tape
@@ -18,25 +19,7 @@ from records.steps import CallSteps, Parts
 CALL = "CA77"
 PASSWORD = "open sesame, please"
 ORIGIN = "http://switchboard.test"
-
-
-class HandClock:
-    """A clock that moves only when a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 23, 15, tzinfo=UTC)
-
-    def now_ns(self) -> int:
-        return self.wall_ns()
-
-    def wall_ns(self) -> int:
-        return int(self.now.timestamp() * 1e9)
-
-    def forward(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("the console never sleeps")
+MONDAY = datetime(2026, 11, 23, 15, tzinfo=UTC)
 
 
 @dataclass
@@ -46,7 +29,7 @@ class Site:
     app: Any
     parts: Parts
     settings: Settings
-    clock: HandClock
+    clock: StillClock
     client: httpx.AsyncClient
 
     def browser(self, address: str = "203.0.113.7") -> httpx.AsyncClient:
