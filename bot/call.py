@@ -42,6 +42,7 @@ from bot.gemini import GeminiSession
 from bot.gemini_client import GeminiClients
 from bot.greeting import Greetings
 from bot.handover import Cause, Handover
+from bot.lane import take_apart
 from bot.logs import call_context
 from bot.metrics import Metrics
 from bot.pipeline import build_pipeline, run_pipeline
@@ -373,6 +374,8 @@ class Call:
         if left:
             self.record(Trouble("writes_unfinished", "tools", "nothing", f"{left} still running"))
         self._turns.line_lost()
+        if pipeline.done():
+            take_apart(self._worker)
 
     async def _close_tape(self) -> None:
         self.record(CallEnded(self.reason or "failed", (self._clock.now_ns() - self._begun_ns) / 1e6))

@@ -22,9 +22,9 @@ MODEL_RETRY_SECONDS = 15.0
 """After a model could not be reached, callers hear sorry at once for this long instead of waiting in vain."""
 LEAVE_SECONDS = 10.0
 COLLECT_CALLS = 20
-"""After so many calls the garbage collector looks for the circles of Pipecat's processors that each leaves behind.
-
-Left to itself it waits until a quarter as many objects as start-up made are waiting (CPython, `gc.set_threshold`)."""
+"""After so many calls the garbage collector looks for circles that they have left behind, as exceptions may."""
+QUIET_CALLS = 3
+"""It does so while no more calls than these are up, since it holds the loop the longer the more objects there are."""
 _STORE_AGAIN_SECONDS = (0.0, 1.0, 5.0, 20.0)
 
 
@@ -207,7 +207,8 @@ class Calls:
         self._over.append((self._parts.clock.now_ns(), call.call_sid))
         del call
         self._seen_out += 1
-        if self._seen_out % COLLECT_CALLS == 0:
+        if self._seen_out >= COLLECT_CALLS and len(self.in_progress) <= QUIET_CALLS:
+            self._seen_out = 0
             gc.collect()
 
     def _forget(self) -> None:

@@ -160,7 +160,11 @@ async def _open_socket(uri: str, **options: Any) -> AsyncIterator[Any]:
         options |= {"ssl": None, "proxy": None}
     async with line.connect(uri, **options) as opened:
         line.socket = TappedSocket(opened, line.tap)
-        yield line.socket
+        try:
+            yield line.socket
+        finally:
+            # The socket's transport keeps the context it was made in, which keeps this line: a circle otherwise.
+            line.socket = None
 
 
 class _Nobody:

@@ -3,6 +3,7 @@
 Frames go through the same processors in the same order. What is left out serves nobody here: queues, and tasks and
 time-outs made for each frame. Each measure, what it brought and what it gives up is in docs/decisions/0017; each
 private name of Pipecat's transport that is used is in this module, and tests/bot/gemini/test_lane_seams.py watches it.
+So is what Pipecat leaves behind when a call is over (`take_apart`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pipecat.frames.frames import (
     OutputTransportReadyFrame,
     StartFrame,
 )
-from pipecat.processors.frame_processor import FrameDirection
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.transports.base_output import BOT_VAD_STOP_FALLBACK_SECS, BaseOutputTransport
 from pipecat.transports.websocket.fastapi import (
     FastAPIWebsocketInputTransport,
@@ -35,6 +37,22 @@ class CallTransport(FastAPIWebsocketTransport):
         super().__init__(websocket, params)
         self._input = _Input(self, self._client, params)
         self._output = _Output(self, self._client, params, enable_direct_mode=True)
+
+
+def take_apart(worker: PipelineWorker) -> None:
+    """Let all that a pipeline was made of be freed, now that it has ended; nothing of it can be used any more.
+
+    Pipecat's processors know their neighbours and their worker, and it knows them: circles that hold some
+    860 objects for each call, which without this only a full garbage collection would find. That holds the loop
+    the longer the more calls are up (docs/decisions/0016). Where a part forgets what it knew, counting references is
+    enough.
+    """
+    processors: list[FrameProcessor] = [worker.pipeline]
+    for processor in processors:
+        processors += processor.processors
+    transports = [processor._transport for processor in processors if isinstance(processor, _Input)]
+    for part in (worker, *transports, *processors):
+        vars(part).clear()
 
 
 class _Input(FastAPIWebsocketInputTransport):

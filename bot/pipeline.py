@@ -75,6 +75,7 @@ async def run_pipeline(worker: PipelineWorker) -> None:
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(worker)
     await runner.run()
+    vars(runner).clear()  # else it stays in memory with the call: it keeps itself, see `bot.lane.take_apart`
 
 
 @dataclass

@@ -37,6 +37,11 @@ SAMPLE_SECONDS = 120
 RECORD_SECONDS = 10
 """So long the record of the sample call is waited for."""
 
+YOUNG_OBJECTS = 2_000
+"""So many new objects are looked at in one garbage collection: a quarter of a millisecond."""
+NEVER = 1_000_000
+"""Collections of new objects before older ones are looked at, too: at 30 calls one comes every few seconds."""
+
 LARGEST_MESSAGE_BYTES = 1024 * 1024
 """A media message of more is a broken peer; up to here it is counted and survived (bot/carriers/media_stream.py)."""
 
@@ -237,12 +242,14 @@ def sample_weekday(business: Business, clock: Clock) -> str:
 def _settle_memory() -> None:
     """Keep what start-up has made out of every later garbage collection, and give back what it no longer needs.
 
-    A full collection takes 126-197 ms with 30 calls up, and 6 ms after this (measured; docs/decisions/0016).
+    From here on only new objects are looked at, so many at a time. What has outlived that are the objects of all calls
+    that are up, and to go over them holds the loop for longer than callers may wait: `bot.calls.Calls` has it done when
+    few are (docs/decisions/0016).
     """
     gc.enable()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
+    gc.set_threshold(YOUNG_OBJECTS, NEVER, NEVER)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

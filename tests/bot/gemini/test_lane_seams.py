@@ -1,7 +1,7 @@
 """A canary for upgrades of Pipecat: each name that bot/lane.py takes from its transport is as it was.
 
 When a test here fails after an upgrade: read what the name does now, compare with docs/decisions/0017, then run
-tests/bot/test_media_socket.py and tests/bot/gemini.
+tests/bot/test_media_socket.py, tests/bot/gemini and tests/calls/test_memory.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import inspect
 from typing import Any
 
 import pytest
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_output import BOT_VAD_STOP_FALLBACK_SECS, BaseOutputTransport
@@ -110,6 +112,16 @@ def test_the_senders_queue_is_handled_as_the_lane_handles_it() -> None:
     # What else that does is for speech streams, and for idle timers that are off.
     assert "_bot_speech_last_time" in source(SENDER._maybe_bot_currently_speaking)
     assert "self._audio_queue = FrameQueue()" in source(SENDER._create_audio_task)
+
+
+def test_all_of_a_pipeline_can_be_found_to_be_taken_apart() -> None:
+    assert "self._transport = transport" in source(FastAPIWebsocketInputTransport.__init__)
+    assert "return self._pipeline" in source(PipelineWorker.pipeline.fget)
+    assert "return self._processors" in source(Pipeline.processors.fget)
+    # The worker's own ends are in its pipeline.
+    assert "self._processors: list[FrameProcessor] = [self._source, *processors, self._sink]" in source(
+        Pipeline.__init__
+    )
 
 
 # -- websockets: what sends the caller's audio past its `send` ---------------------------------------------------------

@@ -1,0 +1,115 @@
+"""What a call was made of is freed when it ends, however it ends, without the garbage collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fakes.gemini import ListedMind
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.workers.runner import WorkerRunner
+from websockets.asyncio.client import ClientConnection
+
+from bot import calls
+from bot.carriers.media_socket import MediaSocket
+from bot.gemini_client import TappedSocket
+from bot.lane import CallTransport
+from bot.tape import TapeWriter
+from bot.tools import ToolBox
+from sandbox.conversation import Habits, Turn
+from sandbox.gemini.faults import Faults
+from sandbox.mind import Reply, ToolCall
+from sandbox.twilio.record import CallRecord
+
+Say = Callable[..., Turn]
+END_CALL = Reply(calls=[ToolCall("end_call")])
+PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
+OF_A_CALL = (
+    PipelineWorker,
+    WorkerRunner,
+    FrameProcessor,
+    CallTransport,
+    MediaSocket,
+    TappedSocket,
+    ClientConnection,
+    TapeWriter,
+    ToolBox,
+)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def is_the_phones(part: Any) -> bool:
+    return isinstance(part, ClientConnection) and "/twilio/" in part.protocol.uri.path
+
+
+async def of_calls() -> list[str]:
+    """The parts of calls that are in memory, once the stand-ins have let go of their sockets, too."""
+    found: list[str] = []
+    for _ in range(20):
+        # By class, not by `isinstance`: that asks proxies whose object may be gone.
+        parts = [each for each in gc.get_objects() if issubclass(type(each), OF_A_CALL)]
+        found = [type(each).__name__ for each in parts if not is_the_phones(each)]
+        del parts
+        if not found:
+            break
+        await asyncio.sleep(0.1)
+    return found
+
+
+async def seen_out(site: Any, say: Say) -> CallRecord:
+    return await site.ring(say(), say())
+
+
+async def hung_up(site: Any, say: Say) -> CallRecord:
+    return await site.ring(say(), habits=Habits(linger_ms=1_500, hello_ms=20_000))
+
+
+async def lost_its_model(site: Any, say: Say) -> CallRecord:
+    site.gemini.faults.every = Faults(drop_at_bot_ms=200)
+    return await site.ring(say(), say())
+
+
+@pytest.mark.parametrize("kind", [seen_out, hung_up, lost_its_model])
+async def test_nothing_of_a_call_stays_in_memory(open_site: Any, say: Say, no_collector: None, kind: Any) -> None:
+    async with open_site(lambda: ListedMind(PARKING, "Behind the house.", END_CALL, "Goodbye.")) as site:
+        record = await kind(site, say)
+        assert await site.tape_of(record.call_sid)
+        assert await of_calls() == []
+
+
+async def test_an_older_generation_is_collected_only_while_few_calls_are_up(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "COLLECT_CALLS", 1)
+    monkeypatch.setattr(calls, "QUIET_CALLS", 1)
+    full: list[int] = []
+
+    def told(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            full.append(len(site.app.state.calls.in_progress))
+
+    async with open_site(lambda: ListedMind(END_CALL, "Goodbye.")) as site:
+        gc.disable()
+        gc.callbacks.append(told)
+        try:
+            short = [asyncio.create_task(site.ring(say())) for _ in range(3)]
+            await asyncio.gather(*short)
+            for record in short:
+                await site.call(record.result().call_sid).over()
+            await asyncio.sleep(0.1)
+        finally:
+            gc.callbacks.remove(told)
+            gc.enable()
+    assert full
+    assert max(full) <= 1
