@@ -58,6 +58,7 @@ def summary(run: Run) -> dict[str, Any]:
         "rss_growth_mb_per_call_and_minute": _per(run.rss_growth_mb_per_minute, run.calls),
         "holds_at_start": _rounded(run.holds_at_start),
         "holds": _rounded(run.holds),
+        "holds_at_end": _rounded(run.holds_at_end),
         "tape_mb": round(run.tape_mb, 2),
     }
 
@@ -67,7 +68,7 @@ def _per(value: float | None, calls: int) -> float | None:
 
 
 def _rounded(holds: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 2) for name, value in holds.items()}
+    return {name: value if isinstance(value, str) else round(value, 2) for name, value in holds.items()}
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,7 @@ def _parts(result: dict[str, Any]) -> Iterable[str]:
             for figure in result["figures"]
         ),
     )
+    yield from _longest_holds(result["runs"])
     if result.get("plot"):
         yield f"![Round trip, CPU and memory of the three servers](performance/{result['plot']})"
     yield "## By number of calls"
@@ -310,6 +312,21 @@ def _parts(result: dict[str, Any]) -> Iterable[str]:
             ),
         )
     yield from _quality_part(result["quality"])
+
+
+def _longest_holds(runs: list[dict[str, Any]]) -> Iterable[str]:
+    """What held Switchboard's loop for longest, with most calls up."""
+    run = max((run for run in runs if run["kind"] == "switchboard"), key=lambda run: run["calls"], default=None)
+    if run is None:
+        return
+    steps = {"holds_at_start": "the last callers start", "holds": "all run and cut in", "holds_at_end": "all hang up"}
+    found = [
+        f"while {words}, {_number(run[name]['longest_ms'])} ms ({run[name]['cause'] or 'too short to be seen'})"
+        for name, words in steps.items()
+        if run[name]
+    ]
+    if found:
+        yield f"The longest holds of Switchboard's loop at {_calls(run['calls'])}: {'; '.join(found)}."
 
 
 def _quality_part(quality: dict[str, Any]) -> Iterable[str]:

@@ -22,6 +22,8 @@ TOGETHER = 10
 """So many callers start at the same moment."""
 SETTLE_SECONDS = 6.0
 """Until every caller has heard the greeting and was recognised by the pitch."""
+END_SECONDS = 1.5
+"""Until the calls that were hung up together are over, and their tapes closed."""
 _START_SECONDS = 60.0
 _GREETING_SECONDS = 20.0
 _ACCOUNT = ("AC" + "b" * 32, "token-of-the-benchmark")
@@ -64,9 +66,11 @@ class Run:
     rss_growth_mb_per_minute: float | None = None
     """While the bot speaks half of the time, in the second half of that talk: the first fills what is bounded."""
     holds_at_start: dict[str, Any] = field(default_factory=dict)
-    """`benchmarks.servers.HoldMonitor` while the last group starts."""
+    """`benchmarks.holds.HoldMonitor` while the last group starts."""
     holds: dict[str, Any] = field(default_factory=dict)
     """The same while all run."""
+    holds_at_end: dict[str, Any] = field(default_factory=dict)
+    """The same while all hang up at once."""
     tape_mb: float = 0.0
     stages: dict[str, Any] = field(default_factory=dict)
 
@@ -78,7 +82,7 @@ Progress = Callable[[str, float], None]
 def seconds_of(plan: Plan, calls: int) -> float:
     """About how long a run takes."""
     groups = -(-calls // TOGETHER)
-    return 9.0 + groups + SETTLE_SECONDS + plan.answer + plan.interrupt + plan.talk
+    return 9.0 + groups + SETTLE_SECONDS + END_SECONDS + plan.answer + plan.interrupt + plan.talk
 
 
 async def run(kind: Kind, calls: int, plan: Plan, progress: Progress, python: Path | str = sys.executable) -> Run:
@@ -157,7 +161,10 @@ async def _steps(result: Run, plan: Plan, server: Child, load: Child, port: int,
         await server.ask("watch")
         result.cut_in = await load.ask("measure", mode="interrupt", seconds=plan.interrupt)
         result.holds = await server.ask("holds")
+    await server.ask("watch")
     await load.ask("hang_up")
+    await asyncio.sleep(END_SECONDS)
+    result.holds_at_end = await server.ask("holds")
 
 
 class _Meter:

@@ -21,51 +21,10 @@ import orjson
 import uvloop
 
 from benchmarks.children import answer_forever, take_standard_output
+from benchmarks.holds import HoldMonitor
 from bot.audio import MODEL_IN_HZ, Downsampler, Upsampler
 
 GEMINI_MODEL = "gemini-3.1-flash-live-preview"
-TICK_SECONDS = 0.002
-
-
-class HoldMonitor:
-    """How long the event loop is held: a timer every 2 ms, how late it came, and what CPU its thread used meanwhile.
-
-    uvloop runs no Python of asyncio's, so there is no callback to put a stopwatch around. A hold whose CPU is much
-    shorter than itself was not ours: the machine had other work, or another thread had the interpreter.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._watches = 0
-        self._holds: list[tuple[float, float]] = []
-
-    def start(self) -> None:
-        """Watch from now on, anew. From any thread."""
-        self._loop.call_soon_threadsafe(self._begin)
-
-    def stop(self) -> dict[str, Any]:
-        """Stop watching: the longest hold in ms, by the clock and by CPU, and how many were longer than 5 ms."""
-        self._watches += 1
-        holds = self._holds
-        return {
-            "longest_ms": max((held for held, _ in holds), default=0.0),
-            "longest_cpu_ms": max((min(held, cpu) for held, cpu in holds), default=0.0),
-            "over_5_ms": sum(held > 5 for held, _ in holds),
-            "ticks": len(holds),
-        }
-
-    def _begin(self) -> None:
-        self._watches += 1
-        self._holds = []
-        self._tick(self._watches, None, 0.0)
-
-    def _tick(self, watch: int, due: float | None, cpu: float) -> None:
-        if watch != self._watches:
-            return
-        now, cpu_now = time.monotonic(), time.thread_time()
-        if due is not None:
-            self._holds.append(((now - due) * 1000, (cpu_now - cpu) * 1000))
-        self._loop.call_later(TICK_SECONDS, self._tick, watch, now + TICK_SECONDS, cpu_now)
 
 
 # -- Pipecat at its defaults ------------------------------------------------------------------------------------------

@@ -82,8 +82,8 @@ def summary_of(kind: Kind, calls: int, **changes: Any) -> dict[str, Any]:
         first_word_ms=[100.0] * calls,
         cpu_percent=1.2 * calls,
         rss_mb=100 + 2 * calls,
-        holds_at_start={"longest_ms": 9.0, "longest_cpu_ms": 4.0},
-        holds={"longest_ms": 13.0, "longest_cpu_ms": 5.0},
+        holds_at_start={"longest_ms": 9.0, "longest_cpu_ms": 4.0, "cause": "bot/call.py Call.__init__"},
+        holds={"longest_ms": 13.0, "longest_cpu_ms": 5.0, "cause": ""},
     )
     return report.summary(made) | changes
 
@@ -128,6 +128,7 @@ def test_the_page_is_written_anew_between_its_marks_only() -> None:
     assert "4711" in again
     assert again.count("## Side by side") == 1
     assert "| upsample | up | 12.5 | 5% |" in again
+    assert "while the last callers start, 9.00 ms (bot/call.py Call.__init__); while all run" in again
     assert "The stock bot was not measured: no network." in again
     assert "PESQ was not measured: not here." in again
     assert platform_words(result) in again
