@@ -127,6 +127,11 @@ class TappedSocket:
             self._ahead = frame
         return speech
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the next frame has come already."""
+        return self._websocket is not None and len(self._websocket.recv_messages.frames) > 0
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the WebSocket."""
         await self._socket.close(code, reason)
@@ -252,6 +257,9 @@ class Connection:
             speech = await self.socket.recv_speech()
             if speech is not None:
                 yield speech
+                if self.socket.has_more:
+                    # What has piled up is handled a frame in each turn of the loop: meanwhile the other calls go on.
+                    await asyncio.sleep(0)
                 continue
             message = await anext(received, None)
             if message is None:  # the SDK's iterator ends with each turn

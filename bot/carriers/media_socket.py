@@ -258,6 +258,9 @@ class MediaSocket:
         item = await self._inbox.get()
         if self._inbox.empty():
             self._behind = False
+        else:
+            # What has piled up is passed on a frame in each turn of the loop: meanwhile the other calls go on.
+            await asyncio.sleep(0)
         match item:
             case Audio():
                 return {"type": "websocket.receive", "bytes": item.payload}
@@ -299,6 +302,8 @@ class MediaSocket:
                         await self._heed(self._verdict)
                     if stream.stopped:
                         return "stop"
+                    if self._inbox.qsize() > 1:  # a burst, after a stall of the network or of ours
+                        await asyncio.sleep(0)
         except TimeoutError:
             if self._end is None:
                 self._trouble("carrier_quiet", f"no message for {QUIET_SECONDS:g} s")

@@ -21,6 +21,7 @@ from pipecat.transports.websocket.fastapi import (
     FastAPIWebsocketTransport,
 )
 from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.messages import Assembler, SimpleQueue
 
 from bot import lane
 
@@ -136,3 +137,9 @@ def test_a_message_is_put_together_and_sent_as_the_lane_does_it() -> None:
     assert "await self.drain()" in context
     assert "if self.paused:" in source(ClientConnection.drain)
     assert "self.paused = True" in source(ClientConnection.pause_writing)
+
+
+def test_what_has_come_and_was_not_read_can_be_counted() -> None:
+    assert "self.frames: SimpleQueue[Frame] = SimpleQueue()" in source(Assembler.__init__)
+    assert "self.recv_messages = Assembler(" in source(ClientConnection.__mro__[1].connection_made)
+    assert "return len(self.queue)" in source(SimpleQueue.__len__)
