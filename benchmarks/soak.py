@@ -49,6 +49,7 @@ WARM_UP = 0.3
 """This share of the calls fills what is bounded: caches, pools, the allocator's arenas."""
 REST_SECONDS = 20.0
 """After the last call: connections that were kept for more are closed meanwhile."""
+POOL_ROUNDS, AT_A_TIME = 5, 50
 MS_PER_WORD = 60
 MOST_MB_PER_100_CALLS = 1.0
 
@@ -231,6 +232,12 @@ class Site:
             self.exchange.lines.pop(live.sid, None)
             self.exchange.orders.clear()
 
+    async def fill_pools(self, http: httpx.AsyncClient) -> None:
+        """Let every thread there may be work at once, and open its connection to the database; they are kept."""
+        ready = f"http://127.0.0.1:{self.port}/readyz"
+        for _ in range(POOL_ROUNDS):
+            await asyncio.gather(*(http.get(ready) for _ in range(AT_A_TIME)))
+
     async def sample(self, http: httpx.AsyncClient, calls: int, *, busy: bool) -> dict[str, float]:
         """The server as it is now."""
         text = (await http.get(f"http://127.0.0.1:{self.port}/metrics")).text
@@ -263,9 +270,10 @@ async def _run(result: Soak, site: Site, progress: Progress) -> None:
             result.ended[record.ended_by] = result.ended.get(record.ended_by, 0) + 1
             progress.update(bar, completed=over)
 
-    async with httpx.AsyncClient() as http:
-        # What is made once is made now: threads of the pool, connections, the ready-made words.
+    async with httpx.AsyncClient(timeout=30) as http:
+        # What is made once is made now: the ready-made words, threads of the pool and their connections.
         await asyncio.gather(*(site.call(8000 + number) for number in range(result.at_once)))
+        await site.fill_pools(http)
         await asyncio.sleep(REST_SECONDS)
         result.samples.append(await site.sample(http, 0, busy=False))
         began = time.monotonic()

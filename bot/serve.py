@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +38,10 @@ SAMPLE_SECONDS = 120
 RECORD_SECONDS = 10
 """So long the record of the sample call is waited for."""
 
+WORK_THREADS = 6
+"""So many functions of the desk, closings of tapes and looks into files run at a time; the others wait."""
+SWITCH_SECONDS = 0.001
+"""A thread that works in Python gives the interpreter back to the audio loop after so long; CPython's own is 5 ms."""
 YOUNG_OBJECTS = 2_000
 """So many new objects are looked at in one garbage collection: a quarter of a millisecond."""
 NEVER = 1_000_000
@@ -82,6 +87,7 @@ def serve(*, sample_call: bool) -> int:
     """
     # Nothing that is imported becomes garbage: looking for it costs a tenth of the start (`_settle_memory` ends this).
     gc.disable()
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     runner = asyncio.Runner(loop_factory=_loop_factory())
@@ -99,6 +105,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(settings: Settings, sample_call: bool) -> int:
     console = Console(stderr=False)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORK_THREADS, "work"))
     async with AsyncExitStack() as stack:
         listener = _listen(settings)
         address = f"http://{_reachable(settings.host)}:{listener.getsockname()[1]}"
