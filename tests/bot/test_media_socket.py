@@ -214,7 +214,9 @@ async def test_a_pipeline_that_does_not_read_loses_the_oldest_audio_and_is_told(
     async with line.open(carrier):
         for n in range(media_socket.BACKLOG_FRAMES + 2):
             carrier.speaks(bytes([n % 250]) * 160)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not carrier.is_read:
+                await asyncio.sleep(0.01)
         assert (await line.socket.receive())["bytes"][0] == 2
     assert [event.failure for event in line.of(Trouble)] == ["caller_audio_dropped"]
 

@@ -65,6 +65,10 @@ class Carrier:
     async def receive(self) -> dict[str, Any]:
         return await self._inbox.get()
 
+    @property
+    def is_read(self) -> bool:
+        return self._inbox.empty()
+
     async def send_text(self, text: str) -> None:
         if self.stuck:
             await asyncio.Event().wait()
