@@ -1,7 +1,8 @@
 """Tapes of calls that never happened, with the truth beside them: what the caller really heard, sample by sample.
 
 A carrier is simulated: its clock, its playout queue with marks and ``clear``, and a network that delays, jitters and
-keeps order. All moments given are milliseconds on the carrier's clock, 0 at the ``start`` message.
+keeps order. Our side is `bot.carriers.playout`, which says where marks stand, and the pace of Pipecat's transport. All
+moments given are milliseconds on the carrier's clock, 0 at the ``start`` message.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bot.audio import pcm_to_ulaw, ulaw_to_pcm
+from bot.carriers.playout import Playout
 from bot.events import (
     BotSaid,
     BotStartedSpeaking,
@@ -128,6 +130,8 @@ class Truth:
     starts_ms: list[float] = field(default_factory=list)
     """When each of the bot's turns began to be heard."""
     stops_ms: list[float] = field(default_factory=list)
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    """Of each message of the bot's audio: the sample at which it began, and how many of its samples were played."""
 
 
 def write_tape(
@@ -213,18 +217,41 @@ def long_call(minutes: float, network: Network) -> dict[str, Any]:
 
 _SETUP = {"setupComplete": {}}
 _Entry = tuple[float, str, Any]
+_TOGETHER_MS = 1.0
+"""What is written within so short a time travels together: one segment, or one right behind the other."""
 
 
 def _stop() -> dict[str, Any]:
     return {"event": "stop", "sequenceNumber": "9999999", "streamSid": "MZ1", "stop": {"callSid": CALL}}
 
 
+class _Way:
+    """One direction of a connection: it delays, each time by more or less, and keeps the order, as TCP does."""
+
+    def __init__(self, delay_ms: float, jitter_ms: float, chance: random.Random) -> None:
+        self._delay_ms = delay_ms
+        self._jitter_ms = jitter_ms
+        self._chance = chance
+        self._left = self._arrived = -1e9
+        self._late = 0.0
+
+    def arrival(self, moment: float) -> float:
+        """When what is sent at `moment` arrives. Moments must not go back."""
+        if self._jitter_ms and moment - self._left > _TOGETHER_MS:
+            self._left, self._late = moment, self._chance.uniform(0, self._jitter_ms)
+        self._arrived = max(self._arrived + 0.01, moment + self._delay_ms + self._late)
+        return self._arrived
+
+
 class _Carrier:
     def __init__(self, network: Network, caller: bytes) -> None:
         self.network = network
         self.truth = Truth(caller, b"")
-        self._chance = random.Random(network.seed)
+        chance = random.Random(network.seed)
+        self._up = _Way(network.up_ms, network.jitter_ms, chance)
+        self._down = _Way(network.down_ms, network.jitter_ms, chance)
         self._caller = caller
+        self._playout = Playout()
 
     def run(self, bot: Sequence[Says], *, call_model: bool) -> list[_Entry]:
         sent: list[_Entry] = []
@@ -234,18 +261,14 @@ class _Carrier:
         ups = self._played(sent) + self._frames()
         ups.sort(key=lambda entry: entry[0])
         records = [entry for entry in sent if entry[1] != "model.out" or call_model]
-        arrived = -1e9
         for number, (moment, _, message) in enumerate(ups):
-            arrived = max(arrived + 0.01, moment + self.network.up_ms + self._jitter())
+            arrived = self._up.arrival(moment)
             message["sequenceNumber"] = str(number + 1)
             records.append((arrived, "carrier.in", message))
             if call_model and message["event"] == "media":
                 ref = {"realtimeInput": {"audio": {"ref": "carrier.in", "ms": 20}}}
                 records.append((arrived + 1.5, "model.in", ref))
         return records
-
-    def _jitter(self) -> float:
-        return self._chance.uniform(0, self.network.jitter_ms) if self.network.jitter_ms else 0.0
 
     # -- the caller ---------------------------------------------------------------------------------------------------
 
@@ -278,7 +301,6 @@ class _Carrier:
             entries += _of_the_model(says)
         clip = says.words if says.clip else ""
         entries.append((says.at_ms - 0.05, "event", BotStartedSpeaking(turn, None, None, clip)))
-        unmarked = marks = 0
         late = 0.0
         cut = says.cut_ms if says.cut_ms is not None else 1e12
         for number in range(-(-len(says.mulaw) // 160)):
@@ -291,13 +313,12 @@ class _Carrier:
             chunk = says.mulaw[160 * number : 160 * number + 160]
             media = {"payload": chunk_of(chunk)}
             entries.append((moment, "carrier.out", {"event": "media", "streamSid": "MZ1", "media": media}))
-            unmarked += len(chunk)
-            if unmarked >= 3_200:
-                unmarked, marks = 0, marks + 1
-                entries.append((moment + 0.01, "carrier.out", _mark(f"turn:{turn}:{marks}")))
+            entries += _marks(moment, self._playout.play(len(chunk), turn, moment))
         if says.cut_ms is None:
-            entries.append((entries[-1][0] + 0.02, "carrier.out", _mark(f"turn:{turn}:end")))
+            entries += _marks(entries[-1][0], self._playout.end_turn())
         else:
+            entries += _marks(says.cut_ms - 0.02, self._playout.stopped())
+            self._playout.clear(says.cut_ms)
             entries.append((says.cut_ms, "carrier.out", {"event": "clear", "streamSid": "MZ1"}))
             if says.noticed:
                 entries.append((says.cut_ms - 0.5, "model.out", {"serverContent": {"interrupted": True}}))
@@ -312,26 +333,30 @@ class _Carrier:
         stops: dict[int, float] = {}
         pending: list[tuple[float, str]] = []
         returned: list[tuple[float, str]] = []
-        free = arrived = -1e9
+        pieces = self.truth.pieces
+        free = -1e9
         turn = -1
         for moment, channel, message in sent:
             if channel == "event" and isinstance(message, BotStartedSpeaking):
                 turn = message.turn
             if channel != "carrier.out":
                 continue
-            arrived = max(arrived, moment + self.network.down_ms + self._jitter())
+            arrived = self._down.arrival(moment)
             if message["event"] == "media":
                 audio = np.frombuffer(base64.b64decode(message["media"]["payload"]), np.uint8)
                 begin = max(free, arrived)
                 first = round(begin * 8)
                 heard[first : first + len(audio)] = audio
                 free = begin + len(audio) / 8
+                pieces.append((first, len(audio)))
                 starts.setdefault(turn, begin)
                 stops[turn] = free
             elif message["event"] == "mark":
                 pending.append((max(free, arrived), message["mark"]["name"]))
             else:
-                heard[round(arrived * 8) :] = 0xFF
+                cut = round(arrived * 8)
+                heard[cut:] = 0xFF
+                pieces[:] = [(first, min(size, max(0, cut - first))) for first, size in pieces]
                 returned += [(min(due, arrived), name) for due, name in pending]
                 pending.clear()
                 stops[turn] = min(stops.get(turn, arrived), arrived)
@@ -340,6 +365,10 @@ class _Carrier:
         self.truth.heard = heard[: len(self._caller)].tobytes()
         self.truth.starts_ms, self.truth.stops_ms = list(starts.values()), list(stops.values())
         return [(due, "carrier.in", {**_mark(name)}) for due, name in returned if due < len(self._caller) / 8]
+
+
+def _marks(moment: float, name: str | None) -> list[_Entry]:
+    return [(moment + 0.01, "carrier.out", _mark(name))] if name else []
 
 
 def _mark(name: str) -> dict[str, Any]:

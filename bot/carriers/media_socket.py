@@ -232,10 +232,13 @@ class MediaSocket:
             self._go_on("finished")
 
     async def clear(self) -> None:
-        """The caller cut in: drop what waits at the carrier."""
+        """The caller cut in: drop what waits at the carrier. A mark before it tells when the carrier did."""
+        mark = self._playout.stopped()
         self._playout.clear(self._now_ms())
         self._turns.interrupted(self._cut_by)
         self._drop()
+        if self._opened and mark:
+            await self._send(self._opened, self._opened.stream.mark(mark))
         if self._opened:
             await self._send(self._opened, self._opened.stream.clear())
 
@@ -350,7 +353,7 @@ class MediaSocket:
         self._paused_ns = self._clock.now_ns()
         self._pause_limit = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._paused_too_long)
         self._on_event(PlayoutPaused(self._turns.number, round(self.waiting_ms(), 1)))
-        mark = self._playout.paused()
+        mark = self._playout.stopped()
         if mark and self._opened:
             await self._send(self._opened, self._opened.stream.mark(mark))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MARK_EVERY_MS = 400
-"""Audio between two marks: how exactly it is known what an interrupted caller heard."""
+"""Most audio between two marks: how exactly it is known what an interrupted caller heard."""
 _BYTES_PER_MS = 8
 
 
@@ -50,6 +50,8 @@ class Playout:
         self._turn: int | None = None
         self._turn_ms = 0.0
         self._unmarked_ms = 0.0
+        self._run_ms = 0.0
+        self._run_ends_ms = 0.0
         self._marks = 0
         self._heard = (-1, 0.0)
         self._empty_at_ms = 0.0
@@ -69,18 +71,32 @@ class Playout:
         return max(0.0, self._empty_at_ms - now_ms)
 
     def play(self, size: int, turn: int, now_ms: float) -> str | None:
-        """`size` bytes of `turn` are sent. Gives the name of the mark to send behind them, if one is due."""
+        """`size` bytes of `turn` are sent. Gives the name of the mark to send behind them, if one is due.
+
+        One is due behind the first audio that finds the queue empty, each time there is half as much again, and at last
+        every `MARK_EVERY_MS`. They show where the queue ran dry, which audio does that comes later than all before it:
+        the n-th of n equally likely delays is the longest one time in n, so dense marks are worth most at the start.
+        """
         if turn != self._turn:
             self._turn, self._turn_ms, self._unmarked_ms, self._marks = turn, 0.0, 0.0, 0
         length_ms = size / _BYTES_PER_MS
+        if now_ms > self._run_ends_ms:
+            self._run_ms, self._run_ends_ms = 0.0, now_ms
+        marked_ms = self._run_ms - self._unmarked_ms
+        self._run_ms += length_ms
+        self._run_ends_ms += length_ms
         self.sent_ms += length_ms
         self._turn_ms += length_ms
         self._unmarked_ms += length_ms
         self._empty_at_ms = max(self._empty_at_ms, now_ms) + length_ms
-        return self._mark(str(self._marks + 1)) if self._unmarked_ms >= MARK_EVERY_MS else None
+        is_due = self._unmarked_ms >= min(MARK_EVERY_MS, marked_ms / 2)
+        return self._mark(str(self._marks + 1)) if is_due else None
 
-    def paused(self) -> str | None:
-        """Nothing more is sent for now. Gives the name of the mark to send, if audio stands behind the last one."""
+    def stopped(self) -> str | None:
+        """Nothing more is sent for now, or a clear follows: its mark comes back with the last that was heard.
+
+        Gives the name of the mark to send, if audio stands behind the last one.
+        """
         return self._mark(str(self._marks + 1)) if self._turn is not None and self._unmarked_ms else None
 
     def end_turn(self) -> str | None:
@@ -96,7 +112,7 @@ class Playout:
         waiting = self.waiting_ms(now_ms)
         self._clears += 1
         self._turn = None
-        self._empty_at_ms = now_ms
+        self._empty_at_ms = self._run_ends_ms = now_ms
         return waiting
 
     def returned(self, name: str, now_ms: float) -> Returned | None:

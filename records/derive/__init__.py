@@ -37,7 +37,7 @@ __all__ = [
     "write_recording",
 ]
 
-DERIVE_VERSION = 1
+DERIVE_VERSION = 2
 
 
 class Recogniser(Protocol):

@@ -140,7 +140,7 @@ class _Reader:
                 if mulaw := payload(message["media"]):
                     self.bot.media(at_ms, mulaw, self.turn)
             case "mark" if isinstance(message.get("mark"), dict):
-                self.bot.mark(str(message["mark"].get("name")))
+                self.bot.mark(at_ms, str(message["mark"].get("name")))
             case "clear":
                 self.bot.cleared(at_ms)
 

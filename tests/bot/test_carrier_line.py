@@ -186,11 +186,9 @@ async def test_a_call_is_answered_heard_to_its_end_and_hung_up(office: Office) -
     assert record.status == "completed"
     assert [order.method for order in office.exchange.orders] == ["POST"]
     (stream,) = record.streams
-    assert [(mark.name, mark.cleared) for mark in stream.stream.marks] == [
-        ("turn:0:1", False),
-        ("turn:0:2", False),
-        ("turn:0:end", False),
-    ]
+    marks = stream.stream.marks
+    assert [mark.name for mark in marks] == [*(f"turn:0:{n}" for n in range(1, len(marks))), "turn:0:end"]
+    assert not any(mark.cleared for mark in marks)
     assert call.socket.playout.heard_ms == 1000
     assert call.of(StreamStopped) == [StreamStopped("stop")]
     assert call.of(Trouble) == []
@@ -235,7 +233,9 @@ async def test_a_stream_that_breaks_is_followed_by_another_on_the_same_call(offi
     assert call.streams == len(record.streams) == 2
     assert call.of(StreamStopped) == [StreamStopped("lost"), StreamStopped("stop")]
     assert [verb.name for verb in record.trace] == ["Connect", "Connect"]
-    assert [mark.cleared for mark in record.streams[1].stream.marks] == [False] * 3
+    marks = record.streams[1].stream.marks
+    assert marks[-1].name.endswith(":end")
+    assert not any(mark.cleared for mark in marks)
     assert record.status == "completed"
 
 

@@ -8,15 +8,47 @@ from hypothesis import strategies as st
 
 from bot.carriers.playout import MARK_EVERY_MS, Playout, Returned
 
-FRAME = 320  # 40 ms of mu-law
+FRAME = 3200  # 400 ms of mu-law: a mark stands behind each
 
 
 def speak(playout: Playout, turn: int, milliseconds: int, now_ms: float = 0.0) -> list[str]:
-    marks = [playout.play(FRAME, turn, now_ms) for _ in range(milliseconds // 40)]
+    sizes = [FRAME] * (milliseconds // 400) + ([milliseconds % 400 * 8] if milliseconds % 400 else [])
+    marks = [playout.play(size, turn, now_ms) for size in sizes]
     return [mark for mark in marks if mark]
 
 
-def test_a_mark_follows_every_400_ms_and_the_end() -> None:
+def marked_at(playout: Playout, turn: int, milliseconds: int, now_ms: float = 0.0) -> list[int]:
+    """Behind how many ms of the audio that is sent now marks stand."""
+    return [ms for ms in range(20, milliseconds + 20, 20) if playout.play(160, turn, now_ms)]
+
+
+FIRST_MARKS = [20, 40, 60, 100, 160, 240, 360, 540]
+
+
+def test_marks_are_dense_where_audio_finds_the_queue_empty_and_400_ms_apart_later() -> None:
+    playout = Playout()
+    assert marked_at(playout, 3, 2000) == [*FIRST_MARKS, 820, 1220, 1620]
+    assert playout.end_turn() == "turn:3:end"
+    # All of this waits: the next turn goes on where nothing can run dry.
+    assert marked_at(playout, 4, 1000) == [400, 800]
+    assert marked_at(playout, 5, 400, now_ms=2999) == [400]
+    assert marked_at(playout, 6, 400, now_ms=5000) == [ms for ms in FIRST_MARKS if ms <= 400]
+
+
+def test_marks_are_dense_again_where_a_turn_goes_on_after_a_pause() -> None:
+    playout = Playout()
+    marked_at(playout, 1, 500)
+    assert marked_at(playout, 1, 500, now_ms=501) == [20, 40, 60, 100, 160, 240, 360]
+
+
+def test_marks_are_dense_behind_a_clear() -> None:
+    playout = Playout()
+    marked_at(playout, 1, 2000)
+    playout.clear(100)
+    assert marked_at(playout, 1, 240, now_ms=101) == [20, 40, 60, 100, 160, 240]
+
+
+def test_marks_are_named_after_their_turn() -> None:
     playout = Playout()
     assert speak(playout, 3, 1000) == ["turn:3:1", "turn:3:2"]
     assert playout.end_turn() == "turn:3:end"
@@ -153,11 +185,11 @@ def test_the_spacing_of_marks_is_what_the_docs_say() -> None:
     assert pytest.approx(400) == MARK_EVERY_MS
 
 
-def test_a_pause_is_marked_where_audio_stands_behind_the_last_mark() -> None:
+def test_a_stop_is_marked_where_audio_stands_behind_the_last_mark() -> None:
     playout = Playout()
-    assert playout.paused() is None
+    assert playout.stopped() is None
     speak(playout, 1, 520)
-    assert playout.paused() == "turn:1:2"
-    assert playout.paused() is None
+    assert playout.stopped() == "turn:1:2"
+    assert playout.stopped() is None
     assert playout.returned("turn:1:2", 600) == Returned("played", 1, 520.0, False)
     assert speak(playout, 1, 400) == ["turn:1:3"]

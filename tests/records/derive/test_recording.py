@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.made_tapes import Network, Says, at, loud_ms, silence, tone
+from benchmarks.made_tapes import Network, Says, at, long_call, loud_ms, silence, tone
 from bot.audio import ulaw_to_pcm
 from records.derive import write_recording
 from records.derive.recording import blocks
@@ -86,6 +86,20 @@ def test_a_long_call_does_not_drift(made: Callable[..., Any], drift_ppm: float, 
     heard = stereo(call)
     assert off_by(loud_ms(heard[:, 0]), loud_ms(call.truth.said)) == 0
     assert off_by(loud_ms(heard[:, 1]), loud_ms(call.truth.heard)) <= SKEW_MS
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("jitter_ms", [20.0, 40.0, 80.0])
+def test_jitter_moves_no_end_by_more_than_20_ms(made: Callable[..., Any], jitter_ms: float, seed: int) -> None:
+    """Starts, ends and cut-off ends; benchmarks/derive.py takes an hour."""
+    call = made(**long_call(3, Network(40, 60, jitter_ms, 100, seed)))
+    heard = stereo(call)
+    assert off_by(loud_ms(heard[:, 1], join_ms=400), loud_ms(call.truth.heard, join_ms=400)) <= SKEW_MS
+    placed = np.array([call.derived.timeline.bot.start, call.derived.timeline.bot.played])
+    truth = np.array(call.truth.pieces).T
+    both = (placed[1] > 0) & (truth[1] > 0)
+    # Where within a few frames the playout ran dry is told by no mark: of a hundred frames one may be further off.
+    assert np.quantile(np.abs(placed[0] - truth[0])[both] / 8, 0.99) <= SKEW_MS
 
 
 def test_lost_frames_leave_a_gap_and_repeated_ones_nothing(made: Callable[..., Any]) -> None:
