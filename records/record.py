@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 from bot.events import EndReason, Speaker
 
+LONG_SILENCE_MS = 3_000.0
+"""From here on a silence is told: so long does a call wait before it fills one."""
+
 Disposition = Literal[
     "booked",  # an appointment was made
     "rescheduled",
@@ -33,7 +36,7 @@ FlagKind = Literal[
     "voice_without_words",  # the caller's voice is on the tape, and nobody wrote down words
     "records_lost",  # the tape has a gap
     "interrupted",  # the server died during the call
-    "unknown_price",  # a model or kind of token that the price table does not have
+    "unknown_price",  # a model or kind of token that the price table does not have, or minutes that no tape has
 ]
 
 
@@ -52,7 +55,8 @@ class Turn:
 
     ``text`` is what was said and heard. ``unheard`` is the rest of a bot's turn that an interruption cut off. A
     caller's turn that has voice and no words has ``gap`` set and an empty ``text``, or the second recogniser's words
-    (``source`` tells).
+    (``source`` tells). ``word_times`` tells what the times in ``words`` are worth: the words are spread over the voice
+    by their letters, because no model tells when it heard or said them.
     """
 
     number: int
@@ -66,6 +70,7 @@ class Turn:
     language: str = ""
     source: Literal["model", "clip", "recogniser", "none"] = "model"
     words: tuple[Word, ...] = ()
+    word_times: Literal["estimated"] = "estimated"
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,14 @@ class Waterfall:
 
 
 @dataclass(frozen=True)
+class Silence:
+    """Nobody was heard on the line."""
+
+    start_ms: float
+    end_ms: float
+
+
+@dataclass(frozen=True)
 class Figures:
     """Figures of the whole call. None where there was nothing to measure."""
 
@@ -127,14 +140,18 @@ class Figures:
     bot_talk_ms: float
     talk_ratio: float | None
     """The bot's share of all talk, 0 to 1."""
+    silences: tuple[Silence, ...] = ()
+    """Those of at least `LONG_SILENCE_MS`, from the stream's beginning to the last sound."""
 
 
 @dataclass(frozen=True)
 class CostLine:
-    """One thing that costs money. ``usd`` is None where the price table does not know it.
+    """One thing that costs money. ``usd`` is None where it is not known; a ``quantity`` of 0: nor is how much of it.
 
-    ``what``: ``text_in``, ``audio_in``, ``image_in``, ``text_out``, ``audio_out`` (tokens), ``search`` (queries) or
-    ``carrier_minutes``. ``turn`` is the number of the bot's turn, or None for what belongs to the whole call.
+    ``what``: ``text_in``, ``audio_in``, ``image_in``, ``text_out``, ``audio_out`` (tokens; ``tokens`` where the kind is
+    not known either), ``search`` (queries) or ``carrier_minutes``, ``of`` the caller's leg (``voice``), its
+    ``media_stream``, the leg to the person (``transfer``) or a ``recording``. ``turn`` is the number of the bot's turn,
+    or None for what belongs to the whole call.
     """
 
     what: str
@@ -152,6 +169,15 @@ class Cost:
     complete: bool
     price_date: str
     lines: tuple[CostLine, ...]
+
+
+@dataclass(frozen=True)
+class TextUsage:
+    """What the text model used up for a call once; ``tokens`` by kind, empty where it did not say."""
+
+    purpose: Literal["summary", "hearing"]
+    model: str
+    tokens: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -221,3 +247,5 @@ class CallRecord:
     flags: tuple[Flag, ...] = ()
     retention: Mapping[str, int] = field(default_factory=dict)
     """Days to keep ``audio``, ``transcript`` and ``number``, where the flow that answered says so."""
+    text_usage: tuple[TextUsage, ...] = ()
+    """Every time the text model was asked about this call, for this record and those before it."""

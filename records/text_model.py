@@ -10,14 +10,15 @@ import io
 import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from bot.errors import ModelError
 from bot.settings import Settings
 from records.derive import DERIVE_VERSION
-from records.record import CallRecord
+from records.derive.cost import tokens
+from records.record import CallRecord, TextUsage
 
 if TYPE_CHECKING:
     from google import genai
@@ -51,11 +52,12 @@ class Extracted(BaseModel):
 
 @dataclass(frozen=True)
 class Summary:
-    """What the model made of a call. ``by`` is its id."""
+    """What the model made of a call. ``by`` is its id, ``usage`` what it used up for it."""
 
     text: str
     fields: Mapping[str, str]
     by: str
+    usage: TextUsage
 
 
 def open_text_model(settings: Settings) -> TextModel | None:
@@ -81,24 +83,28 @@ class TextModel:
             {"system_instruction": _SUMMARISE, "response_mime_type": "application/json", "response_schema": Extracted},
         )
         try:
-            found = Extracted.model_validate_json(answer)
+            found = Extracted.model_validate_json(answer.text or "")
         except ValidationError as error:
             problem = f"{self.model} answered in another form than asked for ({error.error_count()} errors)."
             raise ModelError("internal", problem) from None
         fields = {
             name: value for name, value in found.model_dump(exclude={"summary"}).items() if value and value.strip()
         }
-        return Summary(found.summary.strip(), fields, self.model)
+        return Summary(found.summary.strip(), fields, self.model, _used("summary", answer, self.model))
 
-    def hear(self, pcm16k: bytes, language: str) -> str:
-        """The words in s16le at 16 kHz (`records.derive.Recogniser`)."""
+    def hear(self, pcm16k: bytes, language: str) -> tuple[str, TextUsage]:
+        """The words in s16le at 16 kHz, and what the model used up to hear them."""
         from google.genai import types
 
         audio = types.Part.from_bytes(data=_wav(pcm16k), mime_type="audio/wav")
         words = types.Part.from_text(text=_TRANSCRIBE.format(language=language))
-        return self._ask(types.Content(role="user", parts=[audio, words]), {}).strip()
+        answer = self._ask(types.Content(role="user", parts=[audio, words]), {})
+        return (answer.text or "").strip(), _used("hearing", answer, self.model)
 
-    def _ask(self, contents: str | types.Content, config: types.GenerateContentConfigDict) -> str:
+    def _ask(
+        self, contents: str | types.Content, config: types.GenerateContentConfigDict
+    ) -> types.GenerateContentResponse:
+        """An answer that has a text."""
         import httpx
         from google.genai import errors
 
@@ -114,7 +120,7 @@ class TextModel:
             raise ModelError("unreachable", f"{self.model} cannot be reached ({type(error).__name__}).") from None
         if answer.text is None:
             raise ModelError("internal", f"{self.model} gave no text.")
-        return answer.text
+        return answer
 
     def _open(self) -> genai.Client:
         if self._client is None:
@@ -142,6 +148,8 @@ class Ear:
     def __init__(self, model: TextModel | None, before: CallRecord | None) -> None:
         """`before` is the record of an earlier derivation. Without a `model` only what was heard before is known."""
         self.trouble = ""
+        self.spent = list(before.text_usage) if before else []
+        """What was paid for this call so far, summaries included."""
         self._model = model
         known = before is not None and before.derived_by == DERIVE_VERSION
         self._known = [turn.text for turn in before.turns if turn.gap] if before and known else []
@@ -153,10 +161,12 @@ class Ear:
         if self._model is None:
             return ""
         try:
-            return self._model.hear(pcm16k, language)
+            words, usage = self._model.hear(pcm16k, language)
         except ModelError as error:
             self.trouble = f"A gap stays a gap: {error}"
             return ""
+        self.spent.append(usage)
+        return words
 
 
 def transcript(record: CallRecord) -> str:
@@ -168,6 +178,13 @@ def transcript(record: CallRecord) -> str:
         half = LONGEST_TRANSCRIPT // 2
         text = f"{text[:half]}\n[…]\n{text[-half:]}"
     return f"Transcript, {record.language}:\n---\n{text}\n---"
+
+
+def _used(purpose: Literal["summary", "hearing"], answer: types.GenerateContentResponse, asked: str) -> TextUsage:
+    """What an answer used up, of the model that gave it: an alias that was asked has no price of its own."""
+    used = answer.usage_metadata
+    counts = used.model_dump(mode="json", by_alias=True, exclude_none=True) if used else {}
+    return TextUsage(purpose, answer.model_version or asked, tokens(counts, answer="text_out"))
 
 
 def _told(model: str, code: int, status: str) -> ModelError:

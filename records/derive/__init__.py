@@ -24,7 +24,7 @@ from records.derive.recording import Recording, caller_audio, write_recording
 from records.derive.timeline import Timeline, read
 from records.derive.transcript import SpokenTurn, fill, gaps, transcribe
 from records.derive.waterfall import figures_of, waterfalls_of
-from records.record import CallRecord, Flag
+from records.record import CallRecord, Flag, TextUsage
 
 __all__ = [
     "DERIVE_VERSION",
@@ -41,7 +41,9 @@ DERIVE_VERSION = 2
 
 
 class Recogniser(Protocol):
-    """A second ear for what the model did not write down."""
+    """A second ear for what the model did not write down. ``spent``: all that was paid for this call so far."""
+
+    spent: list[TextUsage]
 
     def hear(self, pcm16k: bytes, language: str) -> str:
         """The words in s16le at 16 kHz; empty where there are none. `language` is a BCP-47 code."""
@@ -71,7 +73,8 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
         for (gap, _, _), pcm16k in zip(missing, heard, strict=True):
             fill(gap, recogniser.hear(pcm16k, language))
     tools, keys = tool_uses(timeline), key_presses(timeline)
-    cost, unknown = price_call(timeline, spoken, prices)
+    text_usage = tuple(recogniser.spent) if recogniser else ()
+    cost, unknown = price_call(timeline, spoken, prices, text_usage)
     waterfalls = waterfalls_of(timeline, spoken)
     received = next((m.event for m in timeline.of(CallReceived)), None)
     numbers = received if isinstance(received, CallReceived) else CallReceived("", "", "", "")
@@ -106,6 +109,7 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
             *unknown,
         ),
         retention=_retention(flow),
+        text_usage=text_usage,
     )
     return Derived(record, timeline)
 

@@ -1,5 +1,7 @@
 """What a call cost: tokens by modality, searches and the carrier's minutes, by a dated table of prices.
 
+What is known to cost something, but not how much, is a line without dollars: it makes the cost incomplete.
+
 Gemini Live reports usage turn by turn, not as a running total: each message is billed by itself, and its prompt is the
 whole context once more (ai.google.dev, "Live API: token count"; probed on live models in pydantic-ai's pull request
 7269). Within a turn a message that repeats an earlier one with more of the answer supersedes it.
@@ -9,18 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from bot.events import CallRefused, Grounded
+from bot.events import (
+    CallRefused,
+    Grounded,
+    HandedOver,
+    HandoverAnswered,
+    HandoverFailed,
+    MessageRecorded,
+)
 from records.derive.model_side import Usage
 from records.derive.timeline import Timeline
 from records.derive.transcript import SpokenTurn
-from records.record import Cost, CostLine, Flag
+from records.record import CallRecord, Cost, CostLine, Flag, TextUsage
 
 TABLE = Path(__file__).with_name("prices.yaml")
 TOKEN_KINDS = ("text_in", "audio_in", "image_in", "text_out", "audio_out")
@@ -76,19 +85,19 @@ def _dollar(price: object) -> float:
     return float(price)
 
 
-def tokens(usage: Mapping[str, Any]) -> dict[str, int]:
+def tokens(usage: Mapping[str, Any], answer: str = "audio_out") -> dict[str, int]:
     """The billed tokens of one usage message (field names as on the wire), by kind; kinds without any are left out.
 
     What a count has more than its details say is text: prompt tokens that the service does not break down. An
-    answer's tokens without details are audio. Thoughts are text that the service bills as output. An unknown modality
-    keeps its name: ``smell_in``.
+    answer's tokens without details are of the kind `answer`. Thoughts are text that the service bills as output. An
+    unknown modality keeps its name: ``smell_in``.
     """
     counts: dict[str, int] = {}
     _add(counts, usage, "promptTokenCount", "promptTokensDetails", _IN, "text_in", "in")
     _add(counts, usage, "toolUsePromptTokenCount", "toolUsePromptTokensDetails", _IN, "text_in", "in")
     answered = "responseTokenCount" if "responseTokenCount" in usage else "candidatesTokenCount"
     details = "responseTokensDetails" if "responseTokensDetails" in usage else "candidatesTokensDetails"
-    _add(counts, usage, answered, details, _OUT, "audio_out", "out")
+    _add(counts, usage, answered, details, _OUT, answer, "out")
     counts["text_out"] = counts.get("text_out", 0) + _count(usage.get("thoughtsTokenCount"))
     return {kind: count for kind, count in counts.items() if count}
 
@@ -116,24 +125,55 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def price_call(timeline: Timeline, turns: Sequence[SpokenTurn], prices: Prices) -> tuple[Cost, list[Flag]]:
-    """The call's cost, and a flag for each thing that the table of prices does not know."""
+def price_call(
+    timeline: Timeline, turns: Sequence[SpokenTurn], prices: Prices, text_usage: Sequence[TextUsage] = ()
+) -> tuple[Cost, list[Flag]]:
+    """The call's cost, and a flag for each thing of which the cost is not known."""
     lines: list[CostLine] = []
     for usage in _billed(timeline.model.usages):
         turn = _turn_at(turns, timeline.clock.playout(usage.at_ms))
-        for kind, count in tokens(usage.counts).items():
-            price = prices.token(usage.model, kind)
-            lines.append(CostLine(kind, usage.model, count, None if price is None else price * count, turn))
+        lines += _token_lines(usage.model, tokens(usage.counts), prices, turn)
     for moment in timeline.of(Grounded):
         assert isinstance(moment.event, Grounded)
         queries = max(1, len(moment.event.queries))
         usd = None if prices.search is None else prices.search * queries / 1_000
         lines.append(CostLine("search", "google_search", queries, usd, _turn_at(turns, moment.ms)))
-    lines += _carrier(timeline, prices)
-    unknown = dict.fromkeys((line.of, line.what) for line in lines if line.usd is None)
+    lines += _carrier(timeline, prices) + _handover(timeline, prices)
+    for asked in text_usage:
+        lines += _asked_lines(asked, prices)
+    return _sum(lines, prices.date)
+
+
+def charge(record: CallRecord, asked: TextUsage, prices: Prices) -> CallRecord:
+    """A record whose call the text model was asked about once more."""
+    cost, flags = _sum([*record.cost.lines, *_asked_lines(asked, prices)], record.cost.price_date)
+    others = [flag for flag in record.flags if flag.kind != "unknown_price"]
+    return replace(record, cost=cost, flags=(*others, *flags), text_usage=(*record.text_usage, asked))
+
+
+def _token_lines(model: str, counts: Mapping[str, int], prices: Prices, turn: int | None = None) -> list[CostLine]:
+    lines = []
+    for kind, count in counts.items():
+        price = prices.token(model, kind)
+        lines.append(CostLine(kind, model, count, None if price is None else price * count, turn))
+    return lines
+
+
+def _asked_lines(asked: TextUsage, prices: Prices) -> list[CostLine]:
+    return _token_lines(asked.model, asked.tokens, prices) or [CostLine("tokens", asked.model, 0, None)]
+
+
+def _sum(lines: Sequence[CostLine], price_date: str) -> tuple[Cost, list[Flag]]:
     usd = math.fsum(line.usd for line in lines if line.usd is not None)
-    flags = [Flag("unknown_price", f"{of}: no price for {what}") for of, what in unknown]
-    return Cost(round(usd, 9), not unknown, prices.date, tuple(lines)), flags
+    unknown = dict.fromkeys(_unknown(line) for line in lines if line.usd is None)
+    flags = [Flag("unknown_price", what) for what in unknown]
+    return Cost(round(usd, 9), not unknown, price_date, tuple(lines)), flags
+
+
+def _unknown(line: CostLine) -> str:
+    if line.quantity:
+        return f"{line.of}: no price for {line.what}"
+    return f"{line.of}: how many {line.what} is not known"
 
 
 def _billed(usages: Sequence[Usage]) -> list[Usage]:
@@ -170,6 +210,47 @@ def _carrier(timeline: Timeline, prices: Prices) -> list[CostLine]:
             continue
         # A refused caller hears a sentence: that is a minute, though the tape is over at once.
         minutes = max(1 if refused or timeline.streams else 0, math.ceil(span_ms / 60_000))
-        price = prices.carrier.get(name)
-        lines.append(CostLine("carrier_minutes", name, minutes, None if price is None else price * minutes))
+        lines.append(_minutes(name, minutes, prices))
     return lines
+
+
+def _minutes(name: str, minutes: float, prices: Prices) -> CostLine:
+    price = prices.carrier.get(name)
+    return CostLine("carrier_minutes", name, minutes, None if price is None else price * minutes)
+
+
+def _handover(timeline: Timeline, prices: Prices) -> list[CostLine]:
+    """What the carrier bills for a person who was rung and for messages that were recorded.
+
+    The leg to the person is billed from the moment it is answered. The tape ends where they take the call: how long
+    they talk, on this leg and the caller's, it does not tell. Nor does it tell whether a machine picked up where no
+    person took the call: only a line that was busy or failed costs nothing.
+    """
+    lines: list[CostLine] = []
+    rung_ms: float | None = None
+    for moment in timeline.of(HandedOver, HandoverAnswered, HandoverFailed, MessageRecorded):
+        match moment.event:
+            case HandedOver(number=number):
+                rung_ms = moment.ms if number else None
+            case HandoverAnswered(ring_ms=ring_ms):
+                rung_ms = None
+                talk = [CostLine("carrier_minutes", name, 0, None) for name in ("voice", "transfer")]
+                lines += [_minutes("transfer", _started(ring_ms), prices), *talk]
+            case HandoverFailed(status="completed" | "answered"):
+                # Somebody or a machine picked up and took nothing: at most all the time since it began to ring.
+                lines.append(_minutes("transfer", _started(moment.ms - (rung_ms or moment.ms)), prices))
+                rung_ms = None
+            case HandoverFailed(status=status):
+                if status not in ("busy", "failed"):
+                    lines.append(CostLine("carrier_minutes", "transfer", 0, None))
+                rung_ms = None
+            case MessageRecorded(duration_ms=duration_ms):
+                lines.append(_minutes("recording", _started(duration_ms), prices))
+    if rung_ms is not None:
+        # It was never told what became of the ringing.
+        lines += [CostLine("carrier_minutes", name, 0, None) for name in ("voice", "transfer")]
+    return lines
+
+
+def _started(ms: float) -> int:
+    return max(1, math.ceil(ms / 60_000))

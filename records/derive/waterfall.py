@@ -11,7 +11,7 @@ from records.derive.caller import SAMPLES_PER_MS, Voiced
 from records.derive.model_side import Response
 from records.derive.timeline import Timeline
 from records.derive.transcript import SpokenTurn
-from records.record import Figures, Stage, Waterfall
+from records.record import LONG_SILENCE_MS, Figures, Silence, Stage, Waterfall
 
 STAGES = ("to_us", "to_model", "endpointing", "model", "tools", "to_carrier", "playout", "lead_in")
 """What a waterfall is made of, in this order; ``model`` comes again after ``tools``.
@@ -104,16 +104,18 @@ def figures_of(timeline: Timeline, turns: Sequence[SpokenTurn], waterfalls: Sequ
     answers = [waterfall.total_ms for waterfall in waterfalls]
     reactions = [ms for turn in turns if (ms := _reaction(turn, turns)) is not None]
     caller_ms, bot_ms = _length_ms(caller), _length_ms(bot)
+    silences = _silences(join([*caller, *bot], 0))
     return Figures(
         voice_to_voice_p50_ms=_quantile(answers, 0.5),
         voice_to_voice_p95_ms=_quantile(answers, 0.95),
         barge_in_reaction_p95_ms=_quantile(reactions, 0.95),
         interruptions=sum(_was_interrupted(timeline, each) for each in turns),
         talk_over_ms=_length_ms(_both(caller, bot)),
-        longest_silence_ms=_longest_gap_ms(join([*caller, *bot], 0)),
+        longest_silence_ms=max((_ms(silence) for silence in silences), default=0.0),
         caller_talk_ms=caller_ms,
         bot_talk_ms=bot_ms,
         talk_ratio=round(bot_ms / (caller_ms + bot_ms), 4) if caller_ms + bot_ms else None,
+        silences=tuple(silence for silence in silences if _ms(silence) >= LONG_SILENCE_MS),
     )
 
 
@@ -156,7 +158,12 @@ def _both(one: Sequence[tuple[int, int]], other: Sequence[tuple[int, int]]) -> l
     return found
 
 
-def _longest_gap_ms(talk: Sequence[tuple[int, int]]) -> float:
-    """The longest silence from the stream's beginning to the last sound."""
+def _silences(talk: Sequence[tuple[int, int]]) -> list[Silence]:
+    """Every silence from the stream's beginning to the last sound."""
     ends = [0, *(end for _, end in talk)]
-    return max((start - end for (start, _), end in zip(talk, ends, strict=False)), default=0) / SAMPLES_PER_MS
+    gaps = [(end, start) for (start, _), end in zip(talk, ends, strict=False) if start > end]
+    return [Silence(start / SAMPLES_PER_MS, end / SAMPLES_PER_MS) for start, end in gaps]
+
+
+def _ms(silence: Silence) -> float:
+    return silence.end_ms - silence.start_ms

@@ -13,9 +13,12 @@ from fakes.worker import WorkerProcess, leave_tape, parts_of, wait_until
 from bot.errors import ModelError
 from bot.events import BotSaid
 from records.job_log import ARCHIVE
+from records.record import TextUsage
 from records.scorecard import score
 from records.steps import CallSteps
 from records.text_model import Summary
+
+PAID = Summary("They asked for a check-up.", {"name": "Emma"}, "gemini-x", TextUsage("summary", "gemini-x", {}))
 
 
 class Model:
@@ -40,7 +43,7 @@ def steps_with(tmp_path: Path, model: Model) -> tuple[CallSteps, Any]:
 
 
 def test_a_summary_is_paid_for_once(tmp_path: Path, make_record: Any) -> None:
-    steps, parts = steps_with(tmp_path, Model(Summary("They asked for a check-up.", {"name": "Emma"}, "gemini-x")))
+    steps, parts = steps_with(tmp_path, Model(PAID))
     parts.store.save(make_record("CA1", outcome=make_record().outcome))
     steps.derive("CA1")
     rules = parts.store.call("CA1").outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from fakes.gemini import ListedEar, ToneVoice, tone
 from bot.errors import ModelError
 from records import text_model
 from records.derive import DERIVE_VERSION
-from records.record import CallRecord
+from records.record import CallRecord, TextUsage
 from records.text_model import LONGEST_TRANSCRIPT, Ear, TextModel, transcript
 from sandbox.gemini import GeminiStandIn
 
@@ -37,6 +38,11 @@ async def test_a_call_is_summarised_from_what_was_said_and_done(make_record: Mak
         summary = await asyncio.to_thread(TextModel("key", MODEL, server.url).summarise, make_record())
     assert (summary.text, summary.fields, summary.by) == ("Booked a cleaning.", {"name": "Zoë"}, MODEL)
     asked = server.text_requests[0].text
+    # As the stand-in bills: a token for four letters.
+    said = json.dumps(answer)
+    assert summary.usage == TextUsage(
+        "summary", MODEL, {"text_in": len(asked) // 4 + 1, "text_out": pytest.approx(len(said) // 4 + 1, abs=3)}
+    )
     assert "caller: I'd like a cleaning on Tuesday" in asked
     assert "[book_appointment: ok, Booked.]" in asked
     assert asked.index("find_slots") < asked.index("book_appointment")
@@ -80,6 +86,8 @@ async def test_voice_without_words_is_heard_once(make_record: MakeRecord) -> Non
         turns = (replace(record.turns[3], text="a quarter past nine", source="recogniser"),)
         known = Ear(TextModel("key", MODEL, server.url), replace(record, turns=turns))
         assert await asyncio.to_thread(known.hear, tone(500), "en-US") == "a quarter past nine"
+    assert [(usage.purpose, usage.model) for usage in ear.spent] == [("hearing", MODEL)]
+    assert known.spent == list(record.text_usage), "what was heard before is not paid for again"
     assert len(server.text_requests) == 1
     assert server.text_requests[0].pcm16k == tone(500)
     assert "en-US" in server.text_requests[0].text

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.made_tapes import Truth, write_tape
 from bot.tape import TapeReader
-from records.derive import Derived, derive, load_prices
+from records.derive import Derived, Prices, derive, load_prices
 from records.record import CallRecord
 
 
@@ -32,10 +32,10 @@ class Made:
 def made(tmp_path: Path) -> Callable[..., Made]:
     """``made(caller=…, bot=…, …)``: as `fakes.tapes.write_tape`, and derived."""
 
-    def make(*, recogniser: Any = None, **options: Any) -> Made:
+    def make(*, recogniser: Any = None, prices: Prices | None = None, **options: Any) -> Made:
         path = tmp_path / "CA77.mcap"
         truth = write_tape(path, **options)
         tape = TapeReader(path if path.exists() else tmp_path / "CA77.mcap.part")
-        return Made(tape, derive(tape, prices=load_prices(), recogniser=recogniser), truth)
+        return Made(tape, derive(tape, prices=prices or load_prices(), recogniser=recogniser), truth)
 
     return make

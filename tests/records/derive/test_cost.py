@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks.made_tapes import Says, silence, tone
-from bot.events import Grounded
-from records.derive.cost import PricesError, load_prices, tokens
+from bot.events import CallEvent, Grounded, HandedOver, HandoverAnswered, HandoverFailed, MessageRecorded
+from records.derive.cost import PricesError, charge, load_prices, tokens
+from records.record import CostLine, TextUsage
 
 # As recorded from gemini-3.8-live: the details do not add up to the prompt, thoughts are not in the total.
 USAGE = {
@@ -129,6 +130,68 @@ def test_an_unknown_model_says_so_and_costs_not_nothing(made: Callable[..., Any]
         ("unknown_price", "gemini-9-live: no price for audio_out"),
     ]
     assert record.cost.usd == pytest.approx(0.0125)
+
+
+RANG = HandedOver("asked", "a bill", "+12075550123")
+UNKNOWN_TALK = [("voice", 0, None), ("transfer", 0, None)]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        # Somebody took the call after 70 s: two minutes of their leg have begun, and the talk is on no tape.
+        ([RANG, HandoverAnswered(70_000.0)], [("transfer", 2, 0.028), *UNKNOWN_TALK]),
+        ([RANG, HandoverFailed("busy")], []),
+        ([RANG, HandoverFailed("failed")], []),
+        # A machine may have picked up.
+        ([RANG, HandoverFailed("no-answer")], [("transfer", 0, None)]),
+        ([RANG, HandoverFailed("completed")], [("transfer", 1, 0.014)]),
+        # The server died, or stopped, while it rang.
+        ([RANG], UNKNOWN_TALK),
+        ([RANG, HandoverFailed("busy"), MessageRecorded("RE1", "", 61_000.0)], [("recording", 2, 0.005)]),
+        ([HandedOver("asked", "a bill", ""), MessageRecorded("RE1", "", 9_000.0)], [("recording", 1, 0.0025)]),
+        ([HandedOver("asked", "a bill", "")], []),
+    ],
+)
+def test_a_handover_costs_what_is_known_and_says_what_is_not(
+    made: Callable[..., Any], events: list[CallEvent], expected: list[tuple[str, float, float | None]]
+) -> None:
+    record = made(caller=silence(3_000), events=[(1_000.0 + n, event) for n, event in enumerate(events)]).record
+    stream = [("voice", 1, 0.0085), ("media_stream", 1, 0.004)]
+    assert [(line.of, line.quantity, line.usd) for line in record.cost.lines] == stream + expected
+    unknown = [of for of, _, usd in expected if usd is None]
+    assert record.cost.complete is not bool(unknown)
+    assert record.cost.usd == pytest.approx(0.0125 + sum(usd or 0.0 for _, _, usd in expected))
+    assert [flag.detail for flag in record.flags] == [f"{of}: how many carrier_minutes is not known" for of in unknown]
+
+
+def test_a_table_without_the_handovers_prices_says_so(made: Callable[..., Any], tmp_path: Path) -> None:
+    table = tmp_path / "prices.yaml"
+    table.write_text("date: 2026-11-21\ncarrier: {voice: 0.01, media_stream: 0.01}")
+    events = [(1_000.0, HandedOver("asked", "", "")), (2_000.0, MessageRecorded("RE1", "", 9_000.0))]
+    record = made(caller=silence(3_000), events=events, prices=load_prices(table)).record
+    assert record.cost.lines[-1] == CostLine("carrier_minutes", "recording", 1, None)
+    assert [flag.detail for flag in record.flags] == ["recording: no price for carrier_minutes"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "usd", "flags"),
+    [
+        # 1,000 x 0.30 + 200 x 2.50 millionths.
+        (TextUsage("summary", "gemini-3.5-flash-lite", {"text_in": 1_000, "text_out": 200}), 0.0008, []),
+        (TextUsage("summary", "gemini-9", {"text_in": 5}), 0.0, ["gemini-9: no price for text_in"]),
+        (TextUsage("summary", "gemini-9", {}), 0.0, ["gemini-9: how many tokens is not known"]),
+    ],
+)
+def test_what_the_text_model_used_up_is_charged(
+    made: Callable[..., Any], asked: TextUsage, usd: float, flags: list[str]
+) -> None:
+    before = made(caller=silence(3_000)).record
+    record = charge(before, asked, load_prices())
+    assert record.cost.usd == pytest.approx(before.cost.usd + usd)
+    assert record.cost.complete is not bool(flags)
+    assert [flag.detail for flag in record.flags] == flags
+    assert record.text_usage == (asked,)
 
 
 def test_the_longest_name_prices_a_model() -> None:

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.made_tapes import Heard, Network, Says, at, audio, silence, tone
 from bot.audio import pcm_to_ulaw
 from bot.events import BargeIn, KeyPressed, PlayoutResumed, StepEntered, ToolCalled, ToolReturned
+from records.record import TextUsage
 from sandbox.voice import Voice
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "transcript.txt"
@@ -101,11 +102,13 @@ class Ear:
     def __init__(self, words: str) -> None:
         self.words = words
         self.given: list[tuple[float, str]] = []
+        self.spent: list[TextUsage] = []
 
     def hear(self, pcm16k: bytes, language: str) -> str:
         loud = np.abs(np.frombuffer(pcm16k, "<i2").astype(int)).max()
         assert loud > 1_000
         self.given.append((len(pcm16k) / 32, language))
+        self.spent.append(TextUsage("hearing", "gemini-3.5-flash-lite", {"audio_in": 100, "text_out": 4}))
         return self.words
 
 
@@ -131,6 +134,9 @@ def test_a_second_recogniser_fills_a_gap(made: Callable[..., Any]) -> None:
     ((length_ms, language),) = ear.given
     assert length_ms == pytest.approx(len(voice) / 8 + 400, abs=300)
     assert language == "en-US"
+    assert call.record.text_usage == tuple(ear.spent)
+    heard = {line.what: line.usd for line in call.record.cost.lines if line.of == "gemini-3.5-flash-lite"}
+    assert heard == {"audio_in": pytest.approx(100 * 0.3e-6), "text_out": pytest.approx(4 * 2.5e-6)}
 
 
 def test_a_knock_is_no_turn(made: Callable[..., Any]) -> None:

@@ -104,9 +104,21 @@ def test_the_figures_of_a_call(made: Callable[..., Any]) -> None:
     assert figures.bot_talk_ms == pytest.approx(cut_ms - started_ms[0] + 2_000, abs=20)
     assert figures.talk_ratio == pytest.approx(figures.bot_talk_ms / (figures.bot_talk_ms + 3_000), abs=0.01)
     assert figures.longest_silence_ms == pytest.approx(started_ms[1] - 7_000, abs=20)
+    assert figures.silences == ()
     waits = [started_ms[0] - 2_000, started_ms[1] - 7_000]
     assert figures.voice_to_voice_p50_ms == pytest.approx(sum(waits) / 2, abs=20)
     assert figures.voice_to_voice_p95_ms == pytest.approx(waits[0] + 0.95 * (waits[1] - waits[0]), abs=20)
+
+
+def test_every_long_silence_is_told(made: Callable[..., Any]) -> None:
+    talk = [(ms, tone(1_000, 300)) for ms in (1_000, 6_000, 8_900, 12_900)]
+    figures = made(caller=at(*talk, ms=20_000)).record.figures
+    # Not the 1.9 s in between, nor what follows the last sound.
+    assert [(silence.start_ms, silence.end_ms) for silence in figures.silences] == [
+        (pytest.approx(2_000, abs=20), pytest.approx(6_000, abs=20)),
+        (pytest.approx(9_900, abs=20), pytest.approx(12_900, abs=20)),
+    ]
+    assert figures.longest_silence_ms == pytest.approx(4_000, abs=20)
 
 
 def test_nothing_to_measure_gives_no_figures(made: Callable[..., Any]) -> None:
