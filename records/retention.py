@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from loguru import logger
-from sqlalchemy import BigInteger, and_, cast, delete, func, or_, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from bot.errors import RecordingsError, TapeError
@@ -110,9 +110,8 @@ class Retention:
             days = func.coalesce(getattr(CallRow, f"retain_{kind}_days"), self._days.get(kind))
             too_old = CallRow.id < now_ms - cast(days, BigInteger) * _DAY_MS
             is_due[kind] = and_(getattr(CallRow, f"{kind}_expired_at").is_(None), too_old)
-        at_work = select(1).where(JobRow.call_id == CallRow.call_id, JobRow.status.in_(("pending", "running"))).exists()
         query = select(CallRow.id, CallRow.call_id, *is_due.values())
-        query = query.where(or_(*is_due.values()), CallRow.id > after, ~at_work)
+        query = query.where(or_(*is_due.values()), CallRow.id > after, ~_at_work())
         with self._database.reading() as session:
             return [
                 (key, call_id, tuple(kind for kind, yes in zip(KINDS, flags, strict=True) if yes))
@@ -214,6 +213,20 @@ class Retention:
             pass
         if not self._database.truncate_log():
             logger.warning("The database's log could not be emptied, because somebody reads; the next sweep does it")
+
+
+def _at_work() -> ColumnElement[bool]:
+    """Whether a job goes on by itself with the call of a `CallRow`.
+
+    The steps after one that has failed for good are pending too, and nobody will come to them.
+    """
+
+    def some(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+        return select(1).where(JobRow.call_id == CallRow.call_id, *conditions).exists()
+
+    failed, pending = JobRow.status == "failed", JobRow.status == "pending"
+    begun = some(or_(JobRow.status == "running", and_(failed, JobRow.next_try_at.is_not(None))))
+    return or_(begun, and_(some(pending), ~some(failed)))
 
 
 def _caller_of(tape: Path) -> str:

@@ -14,7 +14,7 @@ from bot.errors import RecordingsError
 from bot.events import CallReceived
 from bot.tape_file import HEAD, Record, encode_chunk, finish_tape
 from records.inbox import Inbox, Tape
-from records.job_log import JobLog
+from records.job_log import MOST_TRIES, JobLog
 from records.record import Turn
 from records.recordings import Recordings
 from records.retention import Retention
@@ -175,6 +175,24 @@ def test_a_call_that_is_being_worked_on_expires_when_its_job_is_done(kept, reten
     assert retention(audio=0).sweep() == 0
     log.done("CA1", "recording")
     assert retention(audio=0).sweep() == 1
+
+
+def test_a_call_whose_job_has_failed_for_good_expires_and_one_that_is_tried_again_waits(
+    kept, retention, store, clock, tmp_path
+):
+    log = JobLog(store._database, clock)
+    assert log.claim("CA1", Tape(tmp_path / "CA1.mcap", "CA1", "sha", 5), ["derive", "recording", "webhooks"])
+    kept("CA1")
+    clock.now += timedelta(seconds=1)
+    log.done("CA1", "derive")
+    for _ in range(MOST_TRIES - 1):
+        log.failed("CA1", "recording", "OSError: full")
+        assert retention(audio=0).sweep() == 0
+    log.failed("CA1", "recording", "OSError: full")
+    assert log.steps("CA1")["webhooks"] == "pending"
+    assert retention(audio=0).sweep() == 1
+    log.retry("CA1")
+    assert retention(audio=0, number=0).sweep() == 0, "somebody has asked for another try"
 
 
 def test_what_has_expired_stays_so_when_the_record_is_saved_again(kept, retention, store, clock):
