@@ -1,14 +1,17 @@
 """The folder ``DATA_DIR/tapes``: tapes of calls in progress, and finished ones whose records are not made yet.
 
 A finished tape there is work. It is given its call's id, archived in the recordings' store and read back whole, and
-removed when its records are committed and its recording is kept. What died with a server is recovered first. Everything
-here blocks.
+removed when its records are committed and its recording is kept. What died with a server is recovered first. What is
+made of tapes lies in ``DATA_DIR/work`` while it is worked on, never in the system's folder for temporary files: callers'
+voices must not outlast a killed process where nobody looks. Everything here blocks.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,6 +62,7 @@ class Inbox:
 
     def __init__(self, data_dir: Path, clock: Clock) -> None:
         self.folder = data_dir / "tapes"
+        self._work = data_dir / "work"
         self._clock = clock
         self._unreadable: set[Path] = set()
 
@@ -123,6 +127,24 @@ class Inbox:
             with suppress(OSError):
                 day.rmdir()
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for files that are needed for a moment; who is killed leaves it to `clear_scratch`.
+
+        It is locked as long as it is used, because commands work here beside the worker.
+        """
+        self._work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._work) as folder, (Path(folder) / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield Path(folder)
+
+    def clear_scratch(self) -> None:
+        """Remove the folders of dead processes."""
+        for folder in self._work.glob("*"):
+            with suppress(BlockingIOError, FileNotFoundError), (folder / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+
     def _tell(self, path: Path, error: Exception) -> None:
         if path not in self._unreadable:
             self._unreadable.add(path)
@@ -169,8 +191,8 @@ def tape_of(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterator[Path
     if path := inbox.find(call_id):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="switchboard-tape-") as folder:
-        path = Path(folder) / f"{call_id}.mcap"
+    with inbox.scratch() as folder:
+        path = folder / f"{call_id}.mcap"
         try:
             with path.open("wb") as file:
                 for chunk in recordings.open_range(tape_key(call_id)).chunks:

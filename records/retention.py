@@ -169,6 +169,7 @@ class Retention:
         for call_id in call_ids:
             self._erase(call_id)
         if call_ids:
+            self._inbox.clear_scratch()
             self._overwrite()
         return len(call_ids)
 

@@ -6,7 +6,6 @@ again). They read the tape and the record as they stand, and hand nothing on but
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -120,9 +119,9 @@ class CallSteps:
 
     def recording(self, call_id: str) -> str:
         """Write the recording and keep it in the recordings' store."""
-        with self._tape(call_id) as path, tempfile.TemporaryDirectory(prefix="switchboard-recording-") as folder:
+        with self._tape(call_id) as path, self._parts.inbox.scratch() as folder:
             tape = TapeReader(path)
-            recording = write_recording(tape, read(tape), Path(folder))
+            recording = write_recording(tape, read(tape), folder)
             if recording is None:
                 return ""
             for file, kind in (

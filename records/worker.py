@@ -128,6 +128,7 @@ class Worker:
         self._guarded("retries", self._try_again)
         if self._is_due("mending", MEND_SECONDS):
             self._guarded("mending", self._mend)
+            self._guarded("cleaning", self._inbox.clear_scratch)
         if self._is_due("retention", RETENTION_SECONDS):
             self._pool.submit(self._guarded, "retention", self._retention.sweep)
             self._guarded("tidying", lambda: self._jobs.tidy(utc(self._clock) - KEPT))

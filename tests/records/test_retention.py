@@ -240,6 +240,20 @@ def test_all_calls_of_a_number_are_erased_derived_or_not(kept, retention, store,
     assert up.exists()
 
 
+def test_erasing_clears_what_killed_processes_left_and_leaves_what_is_in_use(kept, retention, tmp_path, inbox):
+    kept("CA1")
+    left = tmp_path / "work" / "left"
+    left.mkdir(parents=True)
+    (left / "stereo.flac").write_bytes(b"sound")
+    (left / "lock").touch()
+    with inbox.scratch() as used:
+        (used / "stereo.flac").write_bytes(b"sound")
+        assert retention().erase_call("CA1", "ana")
+        assert [path.name for path in (tmp_path / "work").iterdir()] == [used.name]
+        assert (used / "stereo.flac").exists()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 def test_an_erasure_that_was_interrupted_is_finished_by_the_sweep(kept, retention, store, recordings, monkeypatch):
     kept("CA1")
     for place in (Recordings, Store):

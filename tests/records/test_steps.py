@@ -101,6 +101,43 @@ def test_storage_that_is_away_is_waited_for_and_the_tape_stays(tmp_path: Path) -
     assert parts.store.call("CA1") is not None
 
 
+# The real worker, which stays for good in the middle of making a recording.
+HANGS = """
+import time
+from bot.ports import SystemClock
+from bot.settings import load_settings
+from records import inbox, steps, worker
+
+def write_recording(tape, timeline, folder):
+    (folder / "stereo.flac").write_bytes(b"a caller's voice")
+    time.sleep(600)
+
+steps.write_recording = write_recording
+inbox.Inbox.find = lambda self, call_id: None
+settings = load_settings()
+worker.hold_folder(settings.data_dir, "one", worker.Life(None))
+worker.open_worker(settings, SystemClock(), "one", worker.Life(None)).run()
+"""
+
+
+def test_a_worker_killed_in_a_recording_leaves_nothing_of_it_for_long(tmp_path: Path) -> None:
+    data, system = tmp_path / "data", tmp_path / "system"
+    system.mkdir()
+    parts = parts_of(data_dir=data)
+    leave_tape(data, "CA1")
+
+    def left() -> set[str]:
+        return {path.name for path in (data / "work").glob("*/*")} - {"lock"}
+
+    with WorkerProcess(script=HANGS, data_dir=data, tmpdir=system):
+        wait_until(lambda: left() == {"stereo.flac", "CA1.mcap"})
+    assert left() == {"stereo.flac", "CA1.mcap"}
+    with WorkerProcess(data_dir=data, tmpdir=system):
+        wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"} and not left())
+    assert list((data / "work").iterdir()) == []
+    assert list(system.iterdir()) == []
+
+
 def test_a_database_that_is_away_is_waited_for(tmp_path: Path) -> None:
     parts = parts_of(data_dir=tmp_path)
     with WorkerProcess(data_dir=tmp_path):
