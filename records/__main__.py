@@ -10,8 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +27,9 @@ from records import terminal
 from records.backup import back_up
 from records.job_log import JobLog
 from records.store import migrate
+
+if TYPE_CHECKING:
+    from records.webhooks import Logged
 
 Run = Callable[[argparse.Namespace, Settings], int]
 
@@ -41,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
 
     work_command = command("work", work, "make the records of finished calls, until a signal; the server starts this")
     work_command.add_argument("--parent", type=int, metavar="PID", help="end when this process, which started it, does")
-    jobs_command = command("jobs", jobs, "how the jobs of finished calls stand")
-    jobs_command.add_argument("--call", metavar="CALL", help="all steps of this call, finished ones too")
+    jobs_command = command("jobs", jobs, "how the jobs and webhooks of finished calls stand")
+    jobs_command.add_argument("--call", metavar="CALL", help="all steps and webhooks of this call, done ones too")
     retry_command = command("retry", retry, "try again now what failed for a call")
     retry_command.add_argument("call", metavar="CALL")
     delete_command = command("delete", delete, "remove everything of a call, or of all calls from a number")
@@ -131,18 +136,52 @@ def _log(settings: Settings) -> JobLog:
 
 
 def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Show the steps that are not done."""
+    """Show the steps that are not done and the webhooks that are not delivered; of one call all of them."""
+    from records.webhooks import delivery_log
+
     log = _log(settings)
     found = log.jobs(call_id=arguments.call, done=arguments.call is not None)
-    if not found:
+    messages = delivery_log(open_database(settings.database), arguments.call)
+    if not found and not messages:
         print(f"No job of call {arguments.call}." if arguments.call else "Nothing is left to do.")
         return 0
-    table = Table("call", "step", "status", "tries", "since", "next try", "note", box=None)
-    for job in found:
-        times = [moment.isoformat(timespec="seconds") if moment else "" for moment in (job.changed_at, job.next_try_at)]
-        table.add_row(job.call_id, job.step, job.status, str(job.tries or ""), *times, job.note)
-    Console(highlight=False, soft_wrap=True).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 250  # a file or a pipe takes whole lines
+    if found:
+        table = _table("call", "step", "status", "tries", "since", "next try", "note")
+        for job in found:
+            times = _moment(job.changed_at), _moment(job.next_try_at)
+            table.add_row(job.call_id, job.step, job.status, str(job.tries or ""), *times, escape(job.note))
+        console.print(table)
+    if messages:
+        console.print(_messages(messages, whole=arguments.call is not None))
     return 0
+
+
+def _messages(messages: Sequence[Logged], *, whole: bool) -> Table:
+    """The delivery log: each message with its last attempt, or with the `whole` of its attempts."""
+    table = _table("call", "webhook", "receiver", "state", "tries", "next try", "attempt", "answer")
+    for message in messages:
+        state = message.state.replace("_", " "), str(message.tries or ""), _moment(message.next_try_at)
+        head = message.call_id, message.event, escape(message.target), *state
+        tried = [(_moment(attempt.at), attempt.error or f"answered {attempt.status}") for attempt in message.attempts]
+        first, *more = (tried if whole else tried[-1:]) or [("", "")]
+        table.add_row(*head, *first)
+        for attempt in more:
+            table.add_row(*[""] * len(head), *attempt)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _moment(moment: datetime | None) -> str:
+    return moment.isoformat(timespec="seconds") if moment else ""
 
 
 def retry(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -2,8 +2,8 @@
 
 A finished tape there is work. It is given its call's id, archived in the recordings' store and read back whole, and
 removed when its records are committed and its recording is kept. What died with a server is recovered first. What is
-made of tapes lies in ``DATA_DIR/work`` while it is worked on, never in the system's folder for temporary files: callers'
-voices must not outlast a killed process where nobody looks. Everything here blocks.
+made of tapes lies in ``DATA_DIR/work`` while it is worked on, never in the system's folder for temporary files, where
+callers' voices would outlast a killed process unseen. Everything here blocks.
 """
 
 from __future__ import annotations

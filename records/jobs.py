@@ -149,6 +149,12 @@ class Jobs:
         status = DBOS.get_workflow_status(call_id)
         return status is None or status.status in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
+    def being_sent(self) -> set[str]:
+        """The messages that are sent now, or that a worker will take up."""
+        status = ["ENQUEUED", "PENDING", "DELAYED"]
+        active = DBOS.list_workflows(name="webhook", status=status, load_input=False, load_output=False)
+        return {workflow.workflow_id for workflow in active}
+
     def resume(self, worker: str) -> int:
         """Take over what a dead worker had begun; how many jobs that are."""
         left = DBOS.list_workflows(status="PENDING", executor_id=worker, load_input=False, load_output=False)

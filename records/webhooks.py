@@ -13,13 +13,14 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import httpx
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
 
 from bot.errors import SwitchboardError
 from bot.ports import Clock, utc
@@ -130,11 +131,11 @@ class Webhooks:
             return
         url, record = self._urls.get(row.target_key), self._record_of(row.call_id)
         if url is None or record is None:
-            self._note(message_id, Answer(None, 0.0, "the call or the receiver is gone"), b"", give_up=True)
+            self._write_down(message_id, Answer(None, 0.0, "the call or the receiver is gone"), b"", give_up=True)
             return
         body = body_of(cast(Event, row.event), record)
         answer = self._send(url, message_id, body)
-        if self._note(message_id, answer, body, give_up=answer.status == GONE) == "failed":
+        if self._write_down(message_id, answer, body, give_up=answer.status == GONE) == "failed":
             raise NotDelivered(f"{_shown(url)}: {answer.error}")
 
     def due(self) -> list[tuple[str, str]]:
@@ -145,11 +146,23 @@ class Webhooks:
             return [(message_id, key) for message_id, key in session.execute(query)]
 
     def queued(self, message_id: str) -> None:
-        """Somebody will send it."""
+        """Somebody is about to send it; told before it is handed on, or an answer could be there first."""
         with self._database.writing() as session:
             row = session.get(DeliveryRow, message_id)
             if row is not None and row.state in ("pending", "failed"):
                 row.state, row.next_try_at = "queued", None
+
+    def all_queued(self) -> set[str]:
+        """Messages that somebody is to send."""
+        with self._database.reading() as session:
+            return set(session.scalars(select(DeliveryRow.id).where(DeliveryRow.state == "queued")))
+
+    def lost(self, message_id: str) -> None:
+        """Nobody sends a queued message any more. That counts as an attempt, so that it cannot go on for ever."""
+        with self._database.writing() as session:
+            row = session.get(DeliveryRow, message_id, with_for_update=True)
+            if row is not None and row.state == "queued":
+                self._note(session, row, Answer(None, 0.0, "whoever was to send it has failed"), b"")
 
     def _send(self, url: str, message_id: str, body: bytes) -> Answer:
         timestamp = self._clock.wall_ns() // 10**9
@@ -169,29 +182,91 @@ class Webhooks:
             error = "" if response.is_success else f"answered {status}"
         except httpx.TimeoutException:
             error = f"no answer in {TIMEOUT_SECONDS:g} s"
-        except httpx.HTTPError as problem:
+        except Exception as problem:  # httpx does not count everything as its own: an address it cannot use, for one
             error = type(problem).__name__
         return Answer(status, (self._clock.now_ns() - began_ns) / 1e6, error)
 
-    def _note(self, message_id: str, answer: Answer, body: bytes, *, give_up: bool) -> State:
-        now = utc(self._clock)
+    def _write_down(self, message_id: str, answer: Answer, body: bytes, *, give_up: bool) -> State:
         with self._database.writing() as session:
-            row = session.get_one(DeliveryRow, message_id)
-            row.tries += 1
-            before = select(func.count()).select_from(AttemptRow).where(AttemptRow.delivery == message_id)
-            number = session.scalars(before).one() + 1
-            session.add(
-                AttemptRow(
-                    delivery=message_id, number=number, at=now, status=answer.status, duration_ms=answer.ms,
-                    error=answer.error, body_sha256=hashlib.sha256(body).hexdigest(),
-                )
-            )  # fmt: skip
-            state: State = "delivered" if not answer.error else "failed"
-            if answer.error and (give_up or row.tries > len(PAUSES)):
-                state = "given_up"
-            row.state = state
-            row.next_try_at = now + timedelta(seconds=PAUSES[row.tries - 1]) if state == "failed" else None
-            return state
+            return self._note(session, session.get_one(DeliveryRow, message_id), answer, body, give_up=give_up)
+
+    def _note(self, session: Session, row: DeliveryRow, answer: Answer, body: bytes, *, give_up: bool = False) -> State:
+        now = utc(self._clock)
+        row.tries += 1
+        before = select(func.count()).select_from(AttemptRow).where(AttemptRow.delivery == row.id)
+        number = session.scalars(before).one() + 1
+        session.add(
+            AttemptRow(
+                delivery=row.id, number=number, at=now, status=answer.status, duration_ms=answer.ms,
+                error=answer.error, body_sha256=hashlib.sha256(body).hexdigest(),
+            )
+        )  # fmt: skip
+        state: State = "delivered" if not answer.error else "failed"
+        if answer.error and (give_up or row.tries > len(PAUSES)):
+            state = "given_up"
+        row.state = state
+        row.next_try_at = now + timedelta(seconds=PAUSES[row.tries - 1]) if state == "failed" else None
+        return state
+
+
+# -- the delivery log -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt to deliver, as `python -m records jobs` shows it; ``status`` None where there was no answer."""
+
+    at: datetime
+    status: int | None
+    ms: float
+    error: str
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A message and what became of it so far."""
+
+    call_id: str
+    event: Event
+    target: str
+    state: State
+    tries: int
+    next_try_at: datetime | None
+    attempts: tuple[Attempt, ...]
+
+
+def delivery_log(database: Database, call_id: str | None = None) -> list[Logged]:
+    """The messages that are not delivered, oldest first; with a call's id all of that call."""
+    which = _undelivered() if call_id is None else DeliveryRow.call_id == call_id
+    query = select(DeliveryRow).where(which).order_by(DeliveryRow.created_at, DeliveryRow.id)
+    tries = select(AttemptRow).join(DeliveryRow, AttemptRow.delivery == DeliveryRow.id).where(which)
+    attempts: dict[str, list[Attempt]] = {}
+    with database.reading() as session:
+        for row in session.scalars(tries.order_by(AttemptRow.delivery, AttemptRow.number)):
+            attempts.setdefault(row.delivery, []).append(Attempt(row.at, row.status, row.duration_ms, row.error))
+        return [
+            Logged(
+                row.call_id, cast(Event, row.event), row.target, cast(State, row.state), row.tries, row.next_try_at,
+                tuple(attempts.get(row.id, ())),
+            )
+            for row in session.scalars(query)
+        ]  # fmt: skip
+
+
+def delivery_counts(database: Database) -> dict[str, int]:
+    """How many messages are waiting to be sent, and how many have failed: those that are sent again too."""
+    query = select(DeliveryRow.state, func.count()).where(_undelivered()).group_by(DeliveryRow.state)
+    counts = {"webhooks_pending": 0, "webhooks_failed": 0}
+    with database.reading() as session:
+        for state, count in session.execute(query):
+            counts["webhooks_pending" if state in ("pending", "queued") else "webhooks_failed"] += count
+    return counts
+
+
+def _undelivered() -> ColumnElement[bool]:
+    """What a receiver should have and has not. Who wants no more of it (`GONE`), or is gone, lacks nothing."""
+    tried_out = and_(DeliveryRow.state == "given_up", DeliveryRow.tries > len(PAUSES))
+    return or_(DeliveryRow.state.in_(("pending", "queued", "failed")), tried_out)
 
 
 def retry_deliveries(database: Database, call_id: str, clock: Clock) -> int:

@@ -28,6 +28,7 @@ from records.jobs import Jobs, jobs_database
 from records.retention import Retention
 from records.steps import LAST_READER, PLAN, CallSteps, Parts, described, open_parts
 from records.store import migrate
+from records.webhooks import delivery_counts
 
 TICK_SECONDS = 0.5
 BEAT_SECONDS = 3.0
@@ -86,6 +87,7 @@ class Worker:
 
     def __init__(self, name: str, parts: Parts, jobs: Jobs, life: Life) -> None:
         self._name = name
+        self._database = parts.database
         self._inbox = parts.inbox
         self._recordings = parts.recordings
         self._log = parts.log
@@ -207,8 +209,8 @@ class Worker:
     def _try_again(self) -> None:
         here = {call_id: file.path for file, call_id in self._tapes.items()}
         for message_id, receiver in self._webhooks.due():
-            self._jobs.send(message_id, receiver)
             self._webhooks.queued(message_id)
+            self._jobs.send(message_id, receiver)
         for call_id, step in self._log.due():
             if step != ARCHIVE:
                 self._jobs.try_again(call_id)
@@ -216,10 +218,16 @@ class Worker:
                 self._pool.submit(self._archive, tape, call_id)
 
     def _mend(self) -> None:
-        """Jobs that stand as running or pending, and have ended in DBOS: the database was away when they failed."""
+        """What stands as running, pending or queued, and has ended in DBOS, or is unknown to it.
+
+        The database was away when it failed, or DBOS's own was lost.
+        """
         for call_id, step in self._log.unfinished(timedelta(seconds=MEND_SECONDS)):
             if self._jobs.has_failed(call_id):
                 self._log.failed(call_id, step, "The database was away when this failed.")
+        if queued := self._webhooks.all_queued():
+            for message_id in queued - self._jobs.being_sent():
+                self._webhooks.lost(message_id)
 
     # -- the others ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +258,7 @@ class Worker:
 
     def _tell_figures(self) -> None:
         """A line on the standard output for whoever started the worker, where something has changed."""
-        line = orjson.dumps(self._log.counts())
+        line = orjson.dumps(self._log.counts() | delivery_counts(self._database))
         if line != self._told:
             self._told = line
             print(line.decode(), flush=True)

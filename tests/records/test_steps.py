@@ -130,10 +130,10 @@ def test_a_worker_killed_in_a_recording_leaves_nothing_of_it_for_long(tmp_path: 
         return {path.name for path in (data / "work").glob("*/*")} - {"lock"}
 
     with WorkerProcess(script=HANGS, data_dir=data, tmpdir=system):
-        wait_until(lambda: left() == {"stereo.flac", "CA1.mcap"})
+        wait_until(lambda: left() == {"stereo.flac", "CA1.mcap"}, 90)
     assert left() == {"stereo.flac", "CA1.mcap"}
     with WorkerProcess(data_dir=data, tmpdir=system):
-        wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"} and not left())
+        wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"} and not left(), 90)
     assert list((data / "work").iterdir()) == []
     assert list(system.iterdir()) == []
 

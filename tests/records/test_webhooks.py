@@ -19,9 +19,10 @@ from fakes.worker import WorkerProcess, leave_tape, parts_of, wait_until
 from sqlalchemy import select
 
 from desk.database import Database, open_database
+from records.__main__ import main
 from records.models import AttemptRow, DeliveryRow
 from records.record import CallRecord
-from records.webhooks import PAUSES, NotDelivered, Webhooks, retry_deliveries
+from records.webhooks import PAUSES, NotDelivered, Webhooks, delivery_counts, delivery_log, retry_deliveries
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -194,12 +195,113 @@ def test_a_receiver_that_hangs_holds_up_nobody(tmp_path: Path, receiver: Receive
     for number in range(6):
         leave_tape(tmp_path, f"CA{number}")
     with WorkerProcess(data_dir=tmp_path, webhook_urls=receiver.url, webhook_secret=SECRET):
-        wait_until(lambda: receiver.messages)
+        wait_until(lambda: receiver.messages, 90)
         wait_until(lambda: not any(parts.log.counts().values()) and len(parts.log.call_ids()) == 6)
         assert not any(row.state == "delivered" for row in rows(parts.database, DeliveryRow))
         receiver.holds.set()
         wait_until(lambda: [row.state for row in rows(parts.database, DeliveryRow)] == ["delivered"] * 6)
     assert {body["data"]["call_id"] for body in receiver.bodies()} == {f"CA{number}" for number in range(6)}
+
+
+def test_a_message_whose_sender_is_gone_is_sent_again_by_the_next_one(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.holds.clear()
+    parts = parts_of(data_dir=tmp_path)
+    leave_tape(tmp_path, "CA1")
+    settings = {"data_dir": tmp_path, "webhook_urls": receiver.url, "webhook_secret": SECRET}
+    with WorkerProcess(**settings):
+        wait_until(lambda: receiver.messages, 90)
+        wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"}, 90)
+    # As docs/jobs.md allows while nothing runs.
+    for file in tmp_path.glob("jobs.db*"):
+        file.unlink()
+    assert [row.state for row in rows(parts.database, DeliveryRow)] == ["queued"]
+    receiver.holds.set()
+    with WorkerProcess(**settings):
+        wait_until(lambda: [row.state for row in rows(parts.database, DeliveryRow)] == ["delivered"], 90)
+    assert [(attempt.status, attempt.error) for attempt in rows(parts.database, AttemptRow)] == [
+        (None, "whoever was to send it has failed"),
+        (204, ""),
+    ]
+
+
+def test_only_what_is_queued_can_be_lost_and_it_is_not_lost_for_ever(
+    open_webhooks: Any, make_record: Any, receiver: Receiver, database: Database, clock: Any
+) -> None:
+    record = make_record(flags=())
+    webhooks = open_webhooks(receiver.url, record=record)
+    [delivery] = webhooks.announce(record)
+    webhooks.lost(delivery.id)
+    assert rows(database, AttemptRow) == []
+    for pause in PAUSES:
+        webhooks.queued(delivery.id)
+        webhooks.lost(delivery.id)
+        clock.now += timedelta(seconds=pause)
+        assert webhooks.due() == [(delivery.id, delivery.target_key)]
+    webhooks.queued(delivery.id)
+    webhooks.lost(delivery.id)
+    assert [row.state for row in rows(database, DeliveryRow)] == ["given_up"]
+
+
+def test_an_address_that_cannot_be_used_is_a_failure_like_any_other(
+    open_webhooks: Any, make_record: Any, database: Database
+) -> None:
+    record = make_record(flags=())
+    webhooks = open_webhooks("https://crm.example.com:port/", record=record)
+    [delivery] = webhooks.announce(record)
+    with pytest.raises(NotDelivered):
+        webhooks.deliver(delivery.id)
+    [row] = rows(database, DeliveryRow)
+    assert (row.state, row.tries) == ("failed", 1)
+
+
+def test_what_is_not_delivered_is_told_and_counted(
+    open_webhooks: Any, make_record: Any, receiver: Receiver, database: Database, empty_url: str, clock: Any,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+    record = make_record(flags=())
+    webhooks = open_webhooks(receiver.url, record=record)
+    [delivery] = webhooks.announce(record)
+    assert delivery_counts(database) == {"webhooks_pending": 1, "webhooks_failed": 0}
+    receiver.answers = [500, 503]
+    for _ in range(2):
+        webhooks.queued(delivery.id)
+        with pytest.raises(NotDelivered):
+            webhooks.deliver(delivery.id)
+        clock.now += timedelta(seconds=PAUSES[0])
+    assert delivery_counts(database) == {"webhooks_pending": 0, "webhooks_failed": 1}
+    assert main(["jobs"]) == 0
+    told = capsys.readouterr().out
+    for words in ("CA1", "call.finished", "/calls ", "failed", "2026-05-01T12:00:35", "answered 503"):
+        assert words in told
+    assert "hush" not in told
+    assert "answered 500" not in told
+    assert main(["jobs", "--call", "CA1"]) == 0
+    told = capsys.readouterr().out
+    assert told.index("answered 500") < told.index("answered 503")
+    webhooks.deliver(delivery.id)
+    assert delivery_counts(database) == {"webhooks_pending": 0, "webhooks_failed": 0}
+    assert main(["jobs"]) == 0
+    assert capsys.readouterr().out == "Nothing is left to do.\n"
+    assert main(["jobs", "--call", "CA1"]) == 0
+    assert "delivered" in capsys.readouterr().out
+
+
+def test_of_what_was_tried_out_a_receiver_lacks_something_and_of_what_it_refused_nothing(
+    open_webhooks: Any, make_record: Any, receiver: Receiver, database: Database
+) -> None:
+    record = make_record()
+    webhooks = open_webhooks(receiver.url, record=record)
+    refused, lacking = webhooks.announce(record)
+    receiver.answers = [410] + [500] * (len(PAUSES) + 1)
+    webhooks.deliver(refused.id)
+    for _ in PAUSES:
+        with pytest.raises(NotDelivered):
+            webhooks.deliver(lacking.id)
+    webhooks.deliver(lacking.id)
+    assert [(logged.event, logged.state) for logged in delivery_log(database)] == [(lacking.event, "given_up")]
+    assert delivery_counts(database) == {"webhooks_pending": 0, "webhooks_failed": 1}
 
 
 def test_an_address_without_what_may_be_secret(open_webhooks: Any, make_record: Any, database: Database) -> None:
