@@ -16,8 +16,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+import orjson
 from loguru import logger
 
 from bot.errors import SwitchboardError, TapeError
@@ -191,6 +193,13 @@ def tape_of(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterator[Path
     if path := inbox.find(call_id):
         yield path
         return
+    with archived_tape(call_id, inbox, recordings) as path:
+        yield path
+
+
+@contextmanager
+def archived_tape(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterator[Path]:
+    """The tape of a call as the recordings' store has it. Raises `bot.errors.TapeError` where it has none."""
     with inbox.scratch() as folder:
         path = folder / f"{call_id}.mcap"
         try:
@@ -200,3 +209,17 @@ def tape_of(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterator[Path
         except (FileNotFoundError, ValueError):
             raise TapeError(f"There is no tape of call {call_id}, neither in {inbox.folder} nor archived.") from None
         yield path
+
+
+def is_beginning(part: Path, whole: Path) -> bool:
+    """Whether a tape holds nothing but the beginning of another one, what its recovery added apart.
+
+    Raises `bot.errors.TapeError`.
+    """
+    rest = iter(TapeReader(whole))
+    records = iter(TapeReader(part))
+    for record in records:
+        if record != next(rest, None):
+            added = [record, *islice(records, 2)]
+            return len(added) == 2 and added[1].channel == "meta" and "recovered" in orjson.loads(added[1].data)
+    return True

@@ -67,6 +67,11 @@ class JobLog:
         with self._database.reading() as session:
             return session.scalar(select(TapeRow.sha256).where(TapeRow.call_id == call_id))
 
+    def calls_of(self, call_sid: str) -> list[str]:
+        """The ids of the calls to which the carrier gave one id: several where it sent a call twice."""
+        with self._database.reading() as session:
+            return list(session.scalars(select(TapeRow.call_id).where(TapeRow.call_sid == call_sid)))
+
     def call_ids(self) -> list[str]:
         """All calls whose tape was found, oldest first."""
         with self._database.reading() as session:
@@ -84,6 +89,11 @@ class JobLog:
                 for place, step in enumerate(plan)
             )
             return True
+
+    def drop(self, call_id: str) -> None:
+        """Forget a tape and its job."""
+        with self._database.writing() as session:
+            session.execute(delete(TapeRow).where(TapeRow.call_id == call_id))
 
     # -- steps --------------------------------------------------------------------------------------------------------
 

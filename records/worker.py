@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from loguru import logger
 
 from bot.ports import Clock, utc
 from bot.settings import Settings
-from records.inbox import File, Tape, archive
+from bot.tape import TapeReader
+from records.inbox import File, Tape, archive, archived_tape, file_sha256, is_beginning, tape_key
 from records.job_log import ARCHIVE, JobGone
 from records.jobs import Jobs, jobs_database
 from records.retention import Retention
@@ -90,6 +91,7 @@ class Worker:
         self._database = parts.database
         self._inbox = parts.inbox
         self._recordings = parts.recordings
+        self._store = parts.store
         self._log = parts.log
         self._jobs = jobs
         self._webhooks = parts.webhooks
@@ -196,6 +198,11 @@ class Worker:
             steps = self._log.steps(call_id)
             if steps[ARCHIVE] != "done":
                 self._log.begin(call_id, ARCHIVE)
+                if self._is_old_copy(tape, call_id):
+                    self._log.drop(call_id)
+                    self._inbox.remove(self._inbox.file(tape.path))
+                    logger.warning("A tape of call {} is the beginning of a known one, and dropped", tape.call_sid)
+                    return
                 archive(tape, call_id, self._recordings)
                 self._log.done(call_id, ARCHIVE)
             self._jobs.submit(call_id, [step for step in steps if step != ARCHIVE])
@@ -205,6 +212,20 @@ class Worker:
             problem = described(error)
             logger.error("Archiving the tape of call {} failed: {}", call_id, problem)
             self._guarded("job log", lambda: self._log.failed(call_id, ARCHIVE, problem))
+
+    def _is_old_copy(self, tape: Tape, call_id: str) -> bool:
+        """Whether the call's whole tape is known already: a backup was put back that was made while the call was up."""
+        for known in {call_id, tape.call_sid, *self._log.calls_of(tape.call_sid)}:
+            if self._recordings.exists(tape_key(known)):
+                with archived_tape(known, self._inbox, self._recordings) as whole:
+                    if file_sha256(whole) != tape.sha256 and is_beginning(tape.path, whole):
+                        return True
+            elif known != call_id and (page := self._store.page(known)) and page.expired:
+                # Its tape may not be kept any more; of two tapes of one call no two begin in the same microsecond.
+                first = next(iter(TapeReader(tape.path)))
+                if page.record.began_at == datetime.fromtimestamp(first.wall_ns / 1e9, UTC):
+                    return True
+        return False
 
     def _try_again(self) -> None:
         here = {call_id: file.path for file, call_id in self._tapes.items()}

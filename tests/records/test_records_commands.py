@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import subprocess
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from dbos import DBOS
+from fakes.worker import EVENTS, WorkerProcess, parts_of, wait_until
+from sqlalchemy.engine import make_url
 
+from bot.events import CallEnded, CallerSaid
+from bot.ports import SystemClock
 from bot.settings import Settings
+from bot.tape import TapeDeck
 from records.__main__ import main
 from records.jobs import Jobs, jobs_database
+from records.retention import Retention
 from records.store import Store, migrate
 
 
@@ -78,6 +88,91 @@ def test_a_backup_holds_what_was_there_and_can_be_put_back(settings, open_store,
         assert store.call("CA1") == make_record("CA1")
         assert [hit.call.call_id for hit in store.search("cleaning").items] == ["CA2", "CA1"]
         assert store.save(make_record("CA4", 3))
+
+
+def leave_growing_tape(data, call_sid, copies=None, **flow):
+    """A finished tape in the inbox; into `copies` goes what lay there while the call was up."""
+
+    async def write():
+        deck = TapeDeck(data, SystemClock(), lambda trouble: pytest.fail(str(trouble)))
+        tape = deck.open(call_sid, {"flow": {"id": "dental", **flow}, "account": "AC1"})
+        for event in EVENTS:
+            tape.put("event", event.to_json())
+        tape.flush()
+        if copies:
+            part = next(data.glob(f"tapes/*/{call_sid}.mcap.part"))
+            (copies / part.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(part, copies / part.parent.name)
+        tape.put("event", CallerSaid("On Tuesday, please.").to_json())
+        tape.put("event", CallEnded("goodbye", 1000.0).to_json())
+        path = await tape.close({"seed": 7})
+        await deck.close()
+        return path
+
+    return asyncio.run(write())
+
+
+def test_a_restored_backup_invents_no_call_and_loses_none(empty_url, tmp_path, monkeypatch):
+    """As docs/runbook.md says, with tapes of calls in progress in the copy, as backups without ``--exclude`` have."""
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    postgres = empty_url.startswith("postgres")
+    url = empty_url if postgres else f"sqlite:///{data / 'switchboard.db'}"
+    settings = {"data_dir": data, "database_url": url}
+    monkeypatch.chdir(tmp_path)
+    for name, value in settings.items():
+        monkeypatch.setenv(name.upper(), str(value))
+    parts = parts_of(**settings)
+    for call_sid, flow in (("CA1", {}), ("CAexpired", {"content": {"retention": {"audio_days": 0}}})):
+        leave_growing_tape(data, call_sid, backups / "tapes", **flow)
+    with WorkerProcess(**settings):
+        wait_until(lambda: len(parts.store.calls().items) == 2 and not list(data.glob("tapes/*/*")), 90)
+        wait_until(lambda: not any(parts.log.counts().values()), 90)
+    keep = {"audio": None, "transcript": None, "number": None}
+    Retention(parts.database, parts.recordings, parts.inbox, keep, parts.clock, lambda _: None).sweep()
+    before = {call_id: parts.store.page(call_id) for call_id in ("CA1", "CAexpired")}
+    assert before["CAexpired"].expired == ("audio",)
+
+    if postgres:
+        subprocess.run(["pg_dump", "--format=custom", f"--file={backups / 'calls.dump'}", url], check=True)
+    else:
+        assert main(["backup", str(backups / "calls.db")]) == 0
+    # A call that was up when the database was copied, and archived when the files were.
+    later = leave_growing_tape(data, "CAlater", backups / "tapes")
+    whole = later.read_bytes()
+    parts.recordings.put(later, "CAlater/tape.mcap", "application/vnd.mcap")
+    later.unlink()
+    (data / "recordings" / "CAlater" / "stereo.flac.1.2.part").write_bytes(b"half")
+    for name in ("recordings", "tapes"):
+        shutil.copytree(data / name, backups / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.part"))
+    parts.store.close()
+    parts.database.close()
+
+    shutil.rmtree(data)
+    if postgres:
+        server = make_url(url)
+        with psycopg.connect(server.set(database="postgres").render_as_string(False), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {server.database} WITH (FORCE)")
+            connection.execute(f"CREATE DATABASE {server.database}")
+        dump = str(backups / "calls.dump")
+        subprocess.run(["pg_restore", "--exit-on-error", "--no-owner", f"--dbname={url}", dump], check=True)
+    else:
+        data.mkdir()
+        shutil.copy(backups / "calls.db", data / "switchboard.db")
+    for name in ("recordings", "tapes"):
+        shutil.copytree(backups / name, data / name)
+    assert len(list(data.glob("tapes/*/*.part"))) == 3
+
+    parts = parts_of(**settings)
+    with WorkerProcess(**settings):
+        wait_until(lambda: not list(data.glob("tapes/*/*")), 90)
+    assert parts.log.call_ids() == ["CA1", "CAexpired"]
+    assert {call.call_id: parts.store.page(call.call_id) for call in parts.store.calls().items} == before
+    assert parts.recordings.read("CAlater/tape.mcap") == whole
+    assert not list((data / "recordings").rglob("*.part"))
+    assert main(["rebuild", "CAlater"]) == 0
+    assert [turn.text for turn in parts.store.call("CAlater").turns][-1] == "On Tuesday, please."
+    parts.store.close()
+    parts.database.close()
 
 
 def test_a_backup_replaces_nothing_and_leaves_nothing_half(settings, tmp_path, capsys, monkeypatch):
