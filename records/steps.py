@@ -6,15 +6,15 @@ again). They read the tape and the record as they stand, and hand nothing on but
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from bot.errors import ModelError, SwitchboardError
+from bot.errors import ModelError, SwitchboardError, TapeError
 from bot.ports import Clock
 from bot.settings import Settings
 from bot.tape import TapeReader
@@ -22,7 +22,7 @@ from desk.database import Database, open_database
 from records.derive import derive, load_prices
 from records.derive.recording import write_recording
 from records.derive.timeline import read
-from records.inbox import Inbox, tape_of
+from records.inbox import Inbox, file_sha256, tape_key, tape_of
 from records.job_log import JobLog
 from records.record import CallRecord
 from records.recordings import Recordings
@@ -162,8 +162,20 @@ class CallSteps:
             self._parts.webhooks.announce(record)
         return ""
 
-    def _tape(self, call_id: str) -> AbstractContextManager[Path]:
-        return tape_of(call_id, self._parts.inbox, self._parts.recordings)
+    @contextmanager
+    def _tape(self, call_id: str) -> Iterator[Path]:
+        """The tape as it was found. Raises `TapeError` where it is gone or damaged: no good record may follow it."""
+        with tape_of(call_id, self._parts.inbox, self._parts.recordings) as path:
+            known = self._parts.log.sha256_of(call_id)
+            if known is None and (record := self._parts.store.call(call_id)):
+                known = record.tape_sha256
+            if known is not None and file_sha256(path) != known:
+                raise TapeError(
+                    f"The tape of call {call_id} is damaged: its SHA-256 is not the one that was written down when it "
+                    f"was found. What was made of it stays as it is. Put {tape_key(call_id)} back from a backup of "
+                    "the recordings, and try again."
+                )
+            yield path
 
 
 def with_summary(record: CallRecord, summary: str, fields: Mapping[str, Any], by: str) -> CallRecord:

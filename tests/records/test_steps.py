@@ -12,6 +12,8 @@ from fakes.worker import WorkerProcess, leave_tape, parts_of, wait_until
 
 from bot.errors import ModelError
 from bot.events import BotSaid
+from records.__main__ import main
+from records.inbox import archive, file_sha256, tape_key
 from records.job_log import ARCHIVE
 from records.record import TextUsage
 from records.scorecard import score
@@ -38,13 +40,13 @@ def steps_with(tmp_path: Path, model: Model) -> tuple[CallSteps, Any]:
     from dataclasses import replace
 
     parts = replace(parts_of(data_dir=tmp_path), text_model=model)  # type: ignore[arg-type]
-    leave_tape(tmp_path, "CA1", BotSaid("Which day suits you?", 1.0, False))
     return CallSteps(parts), parts
 
 
 def test_a_summary_is_paid_for_once(tmp_path: Path, make_record: Any) -> None:
     steps, parts = steps_with(tmp_path, Model(PAID))
-    parts.store.save(make_record("CA1", outcome=make_record().outcome))
+    tape = leave_tape(tmp_path, "CA1", BotSaid("Which day suits you?", 1.0, False))
+    parts.store.save(make_record("CA1", tape_sha256=file_sha256(tape)))
     steps.derive("CA1")
     rules = parts.store.call("CA1").outcome
     assert rules.summarised_by == "gemini-3.8-flash", "what was there before is kept"
@@ -61,6 +63,34 @@ def test_without_the_text_model_the_rules_summary_stays_and_the_note_tells(tmp_p
     parts.store.save(make_record("CA1", outcome=_by_rules(make_record())))
     assert steps.summarise("CA1") == "The summary is by rules: gemini-x: the quota is used up."
     assert parts.store.call("CA1").outcome.summarised_by == "rules"
+
+
+@pytest.mark.parametrize("known_by", ["its claim", "its record"])
+def test_a_damaged_tape_replaces_no_good_record(
+    known_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    steps, parts = steps_with(tmp_path, Model())
+    file = leave_tape(tmp_path, "CA1", BotSaid("Which day suits you?", 1.0, False))
+    tape = parts.inbox.open(file)
+    archive(tape, "CA1", parts.recordings)
+    if known_by == "its claim":
+        parts.log.claim("CA1", tape, [ARCHIVE])
+    file.unlink()
+    steps.derive("CA1")
+    before = parts.store.page("CA1")
+    kept = tmp_path / "recordings" / tape_key("CA1")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-400] + bytes([whole[-400] ^ 1]) + whole[-399:])
+    assert main(["rebuild", "CA1"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "0 of 1 rebuilt.\n"
+    assert "The tape of call CA1 is damaged" in told.err
+    assert "Put CA1/tape.mcap back from a backup" in told.err
+    assert parts.store.page("CA1") == before
+    kept.write_bytes(whole)
+    assert main(["rebuild", "CA1"]) == 0
 
 
 def _by_rules(record: Any) -> Any:
