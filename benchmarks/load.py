@@ -30,8 +30,9 @@ class Load:
         self._phones: list[Phone] = []
         self._model = Model(lambda index: self._phones[index] if 0 <= index < len(self._phones) else None)
 
-    async def model(self) -> dict[str, Any]:
-        """Start the model: ``{"url"}``."""
+    async def model(self, connection_seconds: float | None = None) -> dict[str, Any]:
+        """Start the model, which lets no connection grow older than `connection_seconds`: ``{"url"}``."""
+        self._model.connection_seconds = connection_seconds
         return {"url": await self._model.start()}
 
     async def greeting_rendered(self, seconds: float) -> dict[str, Any]:
@@ -62,8 +63,8 @@ class Load:
         return joined
 
     async def usage(self) -> dict[str, Any]:
-        """CPU seconds of this process."""
-        return {"cpu_seconds": time.process_time()}
+        """CPU seconds of this process, and the sessions that the model has opened."""
+        return {"cpu_seconds": time.process_time(), "sessions": self._model.sessions}
 
     async def hang_up(self) -> dict[str, Any]:
         """All callers hang up."""

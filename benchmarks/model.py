@@ -56,6 +56,8 @@ class Model:
     def __init__(self, caller_of: Callable[[int], Caller | None]) -> None:
         self.caller_of = caller_of
         self.reply_ms = 200
+        self.connection_seconds: float | None = None
+        """So old a connection is told to go away, as the service does after ten minutes."""
         self.sessions = 0
         self.has_read_aloud = asyncio.Event()
 
@@ -75,6 +77,7 @@ class Session(Wire):
         self._caller: Caller | None = None
         self._pitch_of: list[np.ndarray] | None = []
         self._timers: list[asyncio.TimerHandle] = []
+        self._farewell: asyncio.TimerHandle | None = None
         self._last_loud = 0.0
         self._speaks_until = 0.0
         self._greeted = False
@@ -89,6 +92,8 @@ class Session(Wire):
             if "setup" in content:
                 self._model.sessions += 1
                 self.send_binary(b'{"setupComplete":{}}')
+                if self._model.connection_seconds:
+                    self._farewell = self._loop.call_later(self._model.connection_seconds, self.send_binary, _GO_AWAY)
             elif "client_content" in content or "clientContent" in content:
                 self._greet()
         elif "audio" in realtime:
@@ -103,6 +108,8 @@ class Session(Wire):
     def closed(self) -> None:
         """The client is gone."""
         self._be_quiet()
+        if self._farewell:
+            self._farewell.cancel()
 
     # -- what it hears ------------------------------------------------------------------------------------------------
 
@@ -160,6 +167,8 @@ class Session(Wire):
             self._later(number * piece_ms * pace / 1000, _WORDS)
         self._later(reply_ms * pace / 1000, _GENERATED)
         self._later(reply_ms / 1000, _COMPLETE)
+        if self._model.connection_seconds:
+            self._later(reply_ms / 1000, _SAVED)
 
     def _interrupt(self) -> None:
         self._be_quiet()
@@ -215,6 +224,8 @@ def _audio(ms: int) -> bytes:
 _HEARD = b'{"serverContent":{"inputTranscription":{"text":"Good morning, I would like an appointment."}}}'
 _WORDS = b'{"serverContent":{"outputTranscription":{"text":" of course"}}}'
 _GENERATED = b'{"serverContent":{"generationComplete":true}}'
+_GO_AWAY = b'{"goAway":{"timeLeft":"10s"}}'
+_SAVED = b'{"sessionResumptionUpdate":{"newHandle":"as-it-is","resumable":true}}'
 _INTERRUPTED = b'{"serverContent":{"interrupted":true}}'
 _COMPLETE = orjson.dumps(
     {

@@ -26,7 +26,7 @@ END_SECONDS = 1.5
 """Until the calls that were hung up together are over, and their tapes closed."""
 _START_SECONDS = 60.0
 _GREETING_SECONDS = 20.0
-_ACCOUNT = ("AC" + "b" * 32, "token-of-the-benchmark")
+ACCOUNT = ("AC" + "b" * 32, "token-of-the-benchmark")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ async def run(kind: Kind, calls: int, plan: Plan, progress: Progress, python: Pa
                 if kind == "switchboard":
                     await load.ask("greeting_rendered", seconds=_GREETING_SECONDS)
                 await _steps(result, plan, server, load, port, progress)
-        result.tape_mb = _bytes_of_tapes(data) / 1e6
+        result.tape_mb = bytes_of_tapes(data) / 1e6
     return result
 
 
@@ -114,7 +114,7 @@ async def _steps(result: Run, plan: Plan, server: Child, load: Child, port: int,
     kind, calls = result.kind, result.calls
     result.rss_idle_mb = (await server.ask("usage"))["rss_mb"]
     if kind == "switchboard":
-        where: dict[str, Any] = {"url": f"http://127.0.0.1:{port}/twilio/voice", "account": _ACCOUNT}
+        where: dict[str, Any] = {"url": f"http://127.0.0.1:{port}/twilio/voice", "account": ACCOUNT}
     else:
         where = {"url": f"ws://127.0.0.1:{port}/media"}
     started = 0
@@ -206,8 +206,8 @@ def environment(port: int, gemini_url: str, data: Path) -> dict[str, str]:
         "PORT": str(port),
         "GEMINI_BASE_URL": gemini_url,
         "GOOGLE_API_KEY": "key",
-        "TWILIO_ACCOUNT_SID": _ACCOUNT[0],
-        "TWILIO_AUTH_TOKEN": _ACCOUNT[1],
+        "TWILIO_ACCOUNT_SID": ACCOUNT[0],
+        "TWILIO_AUTH_TOKEN": ACCOUNT[1],
         "TWILIO_API_BASE_URL": "http://127.0.0.1:9",
         "PUBLIC_URL": "",
         "DATA_DIR": str(data),
@@ -221,7 +221,7 @@ def environment(port: int, gemini_url: str, data: Path) -> dict[str, str]:
     }
 
 
-def _bytes_of_tapes(data: Path) -> int:
+def bytes_of_tapes(data: Path) -> int:
     """All tapes: of calls in progress, finished ones, and those that were archived."""
     tapes = [*data.glob("tapes/*/*.mcap*"), *data.glob("recordings/*/tape.mcap")]
     return sum(file.stat().st_size for file in tapes)
