@@ -161,41 +161,65 @@ def open_database(database_url: str) -> Database:
 
 
 def migrate(database_url: str, revision: str = "head", schema: Schema = DESK) -> None:
-    """Bring the tables to `revision`; several processes may do so at once, one of them does the work.
+    """Bring the tables up or down to `revision`; several processes may do so at once, one of them does the work.
 
-    ``base`` removes the tables and all they hold. Raises ConfigurationError if the database cannot be reached.
+    ``head`` is this version's, ``base`` removes the tables and all they hold. Raises ConfigurationError if the database
+    cannot be reached, the tables are of a newer version than this one, or there is no such revision.
     """
+    known = _revisions(schema)
+    if revision not in ("head", "base", *known):
+        raise ConfigurationError("--to", f"There is no revision {revision}.", f"There are {', '.join(known)} and base.")
     engine = make_engine(database_url).execution_options(writes=True)
     try:
-        if revision == "head" and _is_at_head(engine, schema):
-            # Alembic costs a quarter of a second and 12 MB, which a start that finds nothing to do need not pay.
-            return
+        with engine.connect() as connection:
+            if revision == "head" and _revision(connection, schema) == known[-1]:
+                # Alembic costs a quarter of a second and 12 MB, which a start with nothing to do need not pay.
+                return
         from alembic import command
         from alembic.config import Config
 
         config = Config()
         config.set_main_option("script_location", str(schema.migrations))
-        move = command.downgrade if revision == "base" else command.upgrade
         # Alembic's context is global to the process.
         with _migrating, engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.lock})
+            current = _revision(connection, schema)
+            if current and current not in known:
+                problem = f"The tables are at revision {current}, and this version knows them up to {known[-1]}."
+                cure = f"Start the newer version, or let it go back: uv run -m records migrate --to {known[-1]}."
+                raise ConfigurationError("DATABASE_URL", problem, cure)
             config.attributes.update(connection=connection, version_table=schema.version_table)
-            move(config, revision)
+            down = revision == "base" or (revision != "head" and revision < current)
+            (command.downgrade if down else command.upgrade)(config, revision)
     except SQLAlchemyError as error:
         raise _unusable(error) from error
     finally:
         engine.dispose()
 
 
-def _is_at_head(engine: Engine, schema: Schema) -> bool:
-    """Whether the tables are those of the newest file in migrations/versions, whose name begins with its revision."""
-    newest = max(path.name.partition("_")[0] for path in (schema.migrations / "versions").glob("[0-9]*.py"))
-    with engine.connect() as connection:
-        if not inspect(connection).has_table(schema.version_table):
-            return False
-        versions = select(column("version_num", String)).select_from(table(schema.version_table))
-        return connection.scalars(versions).all() == [newest]
+def revision(database_url: str, schema: Schema = DESK) -> str:
+    """The revision that the tables are at; empty where there are none. Raises ConfigurationError."""
+    engine = make_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            return _revision(connection, schema)
+    except SQLAlchemyError as error:
+        raise _unusable(error) from error
+    finally:
+        engine.dispose()
+
+
+def _revisions(schema: Schema) -> list[str]:
+    """All there are, the oldest first: the numbers with which the names of the files in migrations/versions begin."""
+    return sorted(path.name.partition("_")[0] for path in (schema.migrations / "versions").glob("[0-9]*.py"))
+
+
+def _revision(connection: Connection, schema: Schema) -> str:
+    if not inspect(connection).has_table(schema.version_table):
+        return ""
+    versions = select(column("version_num", String)).select_from(table(schema.version_table))
+    return connection.scalars(versions).one_or_none() or ""
 
 
 def make_engine(database_url: str) -> Engine:

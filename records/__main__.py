@@ -19,15 +19,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import desk.database
 from bot.errors import SwitchboardError
 from bot.logs import configure_logging
 from bot.ports import Ids, SystemClock
 from bot.settings import Settings, load_settings
-from desk.database import open_database
+from desk.database import DESK, open_database
 from records import terminal
 from records.backup import back_up
 from records.job_log import JobLog
-from records.store import migrate
+from records.store import RECORDS, migrate
 
 if TYPE_CHECKING:
     from records.webhooks import Logged
@@ -58,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     delete_command.add_argument("--who", metavar="NAME", default="command line", help="for the audit log")
     backup_command = command("backup", backup, "copy the SQLite database while it is in use")
     backup_command.add_argument("file", type=Path, metavar="FILE")
+    move_command = command("migrate", move, "bring the tables to this version's revision, or to another one")
+    move_command.add_argument("--to", metavar="REVISION", default="head", help="such as 0002; base removes everything")
+    move_command.add_argument("--tables", choices=("records", "desk"), default="records")
     rebuild_command = command("rebuild", rebuild, "make records and recordings again from tapes")
     which = rebuild_command.add_mutually_exclusive_group(required=True)
     which.add_argument("call", nargs="?", metavar="CALL")
@@ -131,6 +135,14 @@ def backup(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def move(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Migrate up or down."""
+    schema = {"records": RECORDS, "desk": DESK}[arguments.tables]
+    desk.database.migrate(settings.database, arguments.to, schema)
+    print(f"The tables of {arguments.tables} are at {desk.database.revision(settings.database, schema) or 'base'}.")
+    return 0
+
+
 def _log(settings: Settings) -> JobLog:
     migrate(settings.database)
     return JobLog(open_database(settings.database), SystemClock())
@@ -138,14 +150,15 @@ def _log(settings: Settings) -> JobLog:
 
 def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show the steps that are not done and the webhooks that are not delivered; of one call all of them."""
+    from records.retention import last_sweep
     from records.webhooks import delivery_log
 
     log = _log(settings)
+    database = open_database(settings.database)
     found = log.jobs(call_id=arguments.call, done=arguments.call is not None)
-    messages = delivery_log(open_database(settings.database), arguments.call)
+    messages = delivery_log(database, arguments.call)
     if not found and not messages:
         print(f"No job of call {arguments.call}." if arguments.call else "Nothing is left to do.")
-        return 0
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 250  # a file or a pipe takes whole lines
@@ -157,6 +170,10 @@ def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
         console.print(table)
     if messages:
         console.print(_messages(messages, whole=arguments.call is not None))
+    if not arguments.call and (swept := last_sweep(database, SystemClock())):
+        how = f"failed ({swept.problem}) and is tried again" if swept.problem else "ran"
+        calls = "1 call" if swept.calls_in_a_day == 1 else f"{swept.calls_in_a_day} calls"
+        print(f"Retention last {how} {_moment(swept.at)}; within a day it removed something from {calls}.")
     return 0
 
 

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import orjson
 from loguru import logger
 
 from bot.errors import SwitchboardError, TapeError
+from bot.events import CallReceived
 from bot.ports import Clock
 from bot.tape import TapeReader, recover_tape
 from records.recordings import Recordings
@@ -46,12 +47,13 @@ class File:
 
 @dataclass(frozen=True)
 class Tape:
-    """A finished tape: where it lies, the carrier's id of its call, and what identifies it."""
+    """A finished tape: where it lies, the carrier's id of its call, what identifies it, and who called."""
 
     path: Path
     call_sid: str
     sha256: str
     bytes: int
+    from_number: str = ""
 
 
 def tape_key(call_id: str) -> str:
@@ -98,7 +100,7 @@ class Inbox:
             call_sid = TapeReader(path).meta.get("call")
             if not isinstance(call_sid, str):
                 raise TapeError(f"{path}: names no call")
-            return Tape(path, call_sid, file_sha256(path), path.stat().st_size)
+            return Tape(path, call_sid, file_sha256(path), path.stat().st_size, caller_of(path))
         except (TapeError, OSError) as error:
             self._tell(path, error)
             return None
@@ -117,7 +119,7 @@ class Inbox:
             if not (path.exists() and path.samefile(tape.path)):
                 os.link(tape.path, path)  # unlike a rename, refuses where another tape lies
             tape.path.unlink()
-        return Tape(path, tape.call_sid, tape.sha256, tape.bytes)
+        return replace(tape, path=path)
 
     def remove(self, file: File) -> None:
         """Take a tape out; its day's folder too, where it was the last one and no writer can want it any more."""
@@ -182,6 +184,17 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def caller_of(tape: Path) -> str:
+    """The number that the call of a tape came from; empty where the tape does not tell, or is none."""
+    try:
+        for record in TapeReader(tape):
+            if record.channel == "event" and isinstance(event := CallReceived.from_json(record.data), CallReceived):
+                return event.from_number
+    except (TapeError, OSError, ValueError):
+        return ""
+    return ""
 
 
 @contextmanager

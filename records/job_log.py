@@ -77,10 +77,21 @@ class JobLog:
         with self._database.reading() as session:
             return list(session.scalars(select(TapeRow.call_id).order_by(TapeRow.found_at, TapeRow.call_id)))
 
+    def known(self, call_ids: Iterable[str]) -> set[str]:
+        """Those calls of `call_ids` that have a tape here: the others were erased."""
+        query = select(TapeRow.call_id)
+        with self._database.reading() as session:
+            return {
+                call_id
+                for some in _batches(call_ids)
+                for call_id in session.scalars(query.where(TapeRow.call_id.in_(some)))
+            }
+
     def claim(self, call_id: str, tape: Tape, plan: Sequence[str]) -> bool:
         """Give a tape this call's id and write down what is to be done; False where another tape has the id."""
         now = utc(self._clock)
         row = {"call_id": call_id, "call_sid": tape.call_sid, "sha256": tape.sha256, "bytes": tape.bytes}
+        row["from_number"] = tape.from_number
         with self._database.writing() as session:
             if not insert_if_new(session, TapeRow, row | {"found_at": now}):
                 return False

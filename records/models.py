@@ -188,7 +188,10 @@ class RecordingRow(Base):
 
 
 class TapeRow(Base):
-    """A finished tape and the id that its call was given."""
+    """A finished tape and the id that its call was given.
+
+    ``from_number`` finds a call by its caller that has no record yet; retention empties it with the record's.
+    """
 
     __tablename__ = "records_tapes"
 
@@ -197,6 +200,7 @@ class TapeRow(Base):
     sha256: Mapped[str] = mapped_column(unique=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     found_at: Mapped[datetime]
+    from_number: Mapped[str] = mapped_column(Number, index=True, server_default="")
 
 
 class JobRow(Base):
@@ -254,6 +258,16 @@ class AttemptRow(Base):
     duration_ms: Mapped[float]
     error: Mapped[str]
     body_sha256: Mapped[str]
+
+
+class SweepRow(Base):
+    """When something that is done again and again was last done; ``note`` tells what was wrong, if anything."""
+
+    __tablename__ = "records_sweeps"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    note: Mapped[str]
 
 
 class AuditRow(Base):

@@ -9,25 +9,35 @@ what a killed process began is finished by the next `Retention.sweep`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from loguru import logger
 from sqlalchemy import BigInteger, ColumnElement, and_, cast, delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from bot.errors import RecordingsError, TapeError
-from bot.events import CallReceived
 from bot.ports import Clock, utc
-from bot.tape import TapeReader
-from desk.database import Database
+from desk.database import Database, insert_if_new
 from records import rows
-from records.inbox import Inbox, tape_key
-from records.models import AuditRow, CallRow, DeliveryRow, ErasedRow, JobRow, RecordingRow, ScoreRow, TapeRow
+from records.inbox import Inbox, archived_calls, archived_tape, caller_of, tape_key
+from records.models import (
+    AuditRow,
+    CallRow,
+    DeliveryRow,
+    ErasedRow,
+    JobRow,
+    RecordingRow,
+    ScoreRow,
+    SweepRow,
+    TapeRow,
+)
 from records.recordings import Recordings
 from records.rows import KINDS
 from records.store import digest, lock_call
 
+_NAME = "retention"
+"""As who it stands in the audit log."""
 _DAY_MS = 86_400_000
 _AT_ONCE = 200
 _MERGED_PAGES = 200
@@ -65,11 +75,26 @@ class Retention:
         A call that cannot be worked on is passed over, tried again next time, and raised at the end; where the store of
         recordings fails, `RecordingsError` ends the sweep at once.
         """
+        try:
+            count = self._sweep()
+        except Exception as error:
+            self._swept(type(error).__name__)
+            raise
+        self._swept("")
+        return count
+
+    def _swept(self, note: str) -> None:
+        values = {"at": utc(self._clock), "note": note}
+        with self._database.writing() as session:
+            if not insert_if_new(session, SweepRow, {"name": _NAME, **values}):
+                session.execute(update(SweepRow).where(SweepRow.name == _NAME).values(values))
+
+    def _sweep(self) -> int:
         with self._database.reading() as session:
             begun = session.scalars(select(ErasedRow.call_id).where(ErasedRow.call_id.is_not(None))).all()
         for call_id in begun:
             self._erase(str(call_id))
-        count = len(begun) + self._erase_all(self._tapes_without_record(), "retention")
+        count = len(begun) + self._erase_all(self._tapes_without_record(), _NAME)
         failed: Exception | None = None
         after = 0
         while due := self._due(after):
@@ -138,11 +163,11 @@ class Retention:
             rows.replace_record(session, call, rows.without(record, kinds), now)
             if "audio" in kinds:
                 session.execute(delete(RecordingRow).where(RecordingRow.call == call))
+            if "number" in kinds:
+                session.execute(update(TapeRow).where(TapeRow.call_id == call_id).values(from_number=""))
             if "transcript" in kinds:
                 session.execute(update(ScoreRow).where(ScoreRow.call == call).values(answers={}))
-            session.add(
-                AuditRow(at=now, who="retention", what="expired", call_id=call_id, detail={"kinds": list(kinds)})
-            )
+            session.add(AuditRow(at=now, who=_NAME, what="expired", call_id=call_id, detail={"kinds": list(kinds)}))
 
     # -- by order -----------------------------------------------------------------------------------------------------
 
@@ -154,11 +179,28 @@ class Retention:
         """Remove everything of all calls from this number (E.164); how many those were.
 
         Calls that were not derived yet are found by their tapes; those in progress are not, ask again afterwards.
+        Raises `RecordingsError` where the archived tapes cannot be asked.
         """
         with self._database.reading() as session:
             found = set(session.scalars(select(CallRow.call_id).where(CallRow.from_number == number)))
-        found |= {file.path.stem for file in self._inbox.finished() if _caller_of(file.path) == number}
+            found |= set(session.scalars(select(TapeRow.call_id).where(TapeRow.from_number == number)))
+            told = set(session.scalars(select(CallRow.call_id)))
+            told |= set(session.scalars(select(TapeRow.call_id).where(TapeRow.from_number != "")))
+        found |= {file.path.stem for file in self._inbox.finished() if caller_of(file.path) == number}
+        # Archived, and not in the database: an older copy of it may have been put back.
+        found |= {
+            call_id
+            for call_id in archived_calls(self._recordings)
+            if call_id not in told and self._caller_in_archive(call_id) == number
+        }
         return self._erase_all(sorted(found), who)
+
+    def _caller_in_archive(self, call_id: str) -> str:
+        try:
+            with archived_tape(call_id, self._inbox, self._recordings) as path:
+                return caller_of(path)
+        except TapeError:
+            return ""  # somebody else has erased it meanwhile
 
     def _erase_all(self, call_ids: Sequence[str], who: str) -> int:
         now = utc(self._clock)
@@ -216,6 +258,25 @@ class Retention:
             logger.warning("The database's log could not be emptied, because somebody reads; the next sweep does it")
 
 
+@dataclass(frozen=True)
+class Swept:
+    """When retention last ran, what was wrong with that (a class of error, or empty), and from how many calls it has
+    removed something in the 24 hours before now."""
+
+    at: datetime
+    problem: str
+    calls_in_a_day: int
+
+
+def last_sweep(database: Database, clock: Clock) -> Swept | None:
+    """How retention does; None where it has never run."""
+    of_a_day = AuditRow.at > utc(clock) - timedelta(days=1), AuditRow.who == _NAME
+    with database.reading() as session:
+        row = session.get(SweepRow, _NAME)
+        calls = session.scalars(select(func.count(AuditRow.call_id.distinct())).where(*of_a_day)).one()
+    return Swept(row.at, row.note, calls) if row else None
+
+
 def _at_work() -> ColumnElement[bool]:
     """Whether a job goes on by itself with the call of a `CallRow`.
 
@@ -228,16 +289,6 @@ def _at_work() -> ColumnElement[bool]:
     failed, pending = JobRow.status == "failed", JobRow.status == "pending"
     begun = some(or_(JobRow.status == "running", and_(failed, JobRow.next_try_at.is_not(None))))
     return or_(begun, and_(some(pending), ~some(failed)))
-
-
-def _caller_of(tape: Path) -> str:
-    try:
-        for record in TapeReader(tape):
-            if record.channel == "event" and isinstance(event := CallReceived.from_json(record.data), CallReceived):
-                return event.from_number
-    except (TapeError, OSError, ValueError):
-        return ""
-    return ""
 
 
 def _merge(database: Database, pages: int) -> bool:

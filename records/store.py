@@ -27,7 +27,7 @@ RECORDS = Schema(Path(__file__).parent / "migrations", "alembic_version_records"
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
-    """Bring the records' tables to `revision`; ``base`` removes them and all they hold. Raises ConfigurationError."""
+    """Bring the records' tables up or down to `revision`, as `desk.database.migrate` does."""
     desk.database.migrate(database_url, revision, RECORDS)
 
 

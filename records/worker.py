@@ -162,7 +162,8 @@ class Worker:
 
     def _work_through_the_inbox(self) -> None:
         found = set(self._inbox.finished())
-        self._tapes = {file: call_id for file, call_id in self._tapes.items() if file in found}
+        known = self._log.known(self._tapes.values())  # what was erased meanwhile is taken in anew, and turned away
+        self._tapes = {file: call_id for file, call_id in self._tapes.items() if file in found and call_id in known}
         for file in sorted(found - set(self._tapes)):
             if tape := self._inbox.open(file.path):
                 self._take_in(tape)
@@ -196,7 +197,7 @@ class Worker:
         """Archive a tape and start its call's job. Runs in the pool."""
         try:
             steps = self._log.steps(call_id)
-            if steps[ARCHIVE] != "done":
+            if steps.get(ARCHIVE) != "done":
                 self._log.begin(call_id, ARCHIVE)
                 if self._is_old_copy(tape, call_id):
                     self._log.drop(call_id)

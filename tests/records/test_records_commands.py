@@ -20,7 +20,9 @@ from bot.ports import SystemClock
 from bot.settings import Settings
 from bot.tape import TapeDeck
 from records.__main__ import main
+from records.inbox import Inbox
 from records.jobs import Jobs, jobs_database
+from records.recordings import Recordings
 from records.retention import Retention
 from records.store import Store, migrate
 
@@ -189,6 +191,27 @@ def test_a_backup_replaces_nothing_and_leaves_nothing_half(settings, tmp_path, c
     errors = capsys.readouterr().err
     for words in ("replace nothing", "unable to open", "not a database", "pg_dump"):
         assert words in errors
+
+
+def test_tables_go_one_step_back_and_forth(settings, capsys):
+    for to, words in (("0002", "records are at 0002"), ("0003", "records are at 0003")):
+        assert main(["migrate", "--to", to]) == 0
+        assert words in capsys.readouterr().out
+    assert main(["migrate", "--to", "0099"]) == 2
+    assert "There are 0001, 0002, 0003 and base." in capsys.readouterr().err
+    assert main(["migrate", "--tables", "desk"]) == 0
+    assert capsys.readouterr().out == "The tables of desk are at 0001.\n"
+
+
+def test_jobs_tell_when_retention_last_ran(settings, store, clock, tmp_path, capsys):
+    keep = {"audio": 0, "transcript": None, "number": None}
+    recordings, inbox = Recordings(str(tmp_path / "recordings")), Inbox(tmp_path, SystemClock())
+    Retention(store._database, recordings, inbox, keep, SystemClock(), lambda _: None).sweep()
+    assert main(["jobs"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "Nothing is left to do."
+    assert second.startswith("Retention last ran 2")
+    assert second.endswith("; within a day it removed something from 0 calls.")
 
 
 def test_deleting_tells_how_many_calls_are_gone(empty_url, settings, clock, make_record, capsys, monkeypatch):

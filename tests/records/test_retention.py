@@ -17,11 +17,12 @@ from records.inbox import Inbox, Tape
 from records.job_log import MOST_TRIES, JobLog
 from records.record import Turn
 from records.recordings import Recordings
-from records.retention import Retention
+from records.retention import Retention, Swept, last_sweep
 from records.search import CallFilter
 from records.store import Store, digest
 
 NUMBER = "+12125550101"
+OTHER = "+12125550102"
 WORDS = "zanzibar quokkas"
 KEEP = {"audio": None, "transcript": None, "number": None}
 
@@ -238,6 +239,55 @@ def test_all_calls_of_a_number_are_erased_derived_or_not(kept, retention, store,
     assert [call.call_id for call in store.calls().items] == ["CA3"]
     assert [file.path.stem for file in inbox.finished()] == ["CA5"]
     assert up.exists()
+
+
+def test_calls_without_a_record_are_erased_by_their_number_wherever_their_tapes_lie(
+    kept, retention, store, clock, tmp_path, inbox, recordings
+):
+    log = JobLog(store._database, clock)
+    # CA1 and CA2 are claimed and archived; CA3 is claimed on a machine whose archive has failed; CA4 and CA5 are
+    # archived and unknown to the database.
+    for call_id, number in {"CA1": NUMBER, "CA2": OTHER, "CA3": NUMBER, "CA4": NUMBER, "CA5": OTHER}.items():
+        path = lay_tape(tmp_path, call_id, number)
+        if call_id in ("CA1", "CA2", "CA3"):
+            assert log.claim(call_id, inbox.open(path), ["archive", "derive"])
+        if call_id != "CA3":
+            recordings.put(path, f"{call_id}/tape.mcap", "application/vnd.mcap")
+        path.unlink()
+    assert retention().erase_number(NUMBER, "ana") == 3
+    assert keys(recordings) == ["CA2/tape.mcap", "CA5/tape.mcap"]
+    assert log.call_ids() == ["CA2"]
+    assert retention().erase_number(NUMBER, "ana") == 0
+
+
+def test_a_number_that_is_too_old_goes_from_beside_the_tape(kept, retention, store, clock, tmp_path, sql):
+    log = JobLog(store._database, clock)
+    assert log.claim("CA1", Tape(tmp_path / "CA1.mcap", "CA1", "sha", 5, NUMBER), [])
+    kept("CA1")
+    clock.now += days(31)
+    assert retention(audio=30).sweep() == 1
+    assert sql("SELECT from_number FROM records_tapes") == [(NUMBER,)]
+    assert retention(number=30).sweep() == 1
+    assert sql("SELECT from_number FROM records_tapes") == [("",)]
+
+
+def test_when_retention_last_ran_and_what_it_removed_is_known(kept, retention, store, clock, monkeypatch):
+    database = store._database
+    assert last_sweep(database, clock) is None
+    retention().sweep()
+    assert last_sweep(database, clock) == Swept(clock.now, "", 0)
+    for number in range(3):
+        kept(f"CA{number}", minutes=number)
+    clock.now += days(31)
+    retention(audio=30).sweep()
+    retention(transcript=30).sweep()
+    assert last_sweep(database, clock) == Swept(clock.now, "", 3)
+    clock.now += days(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Retention, "_sweep", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            retention().sweep()
+    assert last_sweep(database, clock) == Swept(clock.now, "ZeroDivisionError", 0)
 
 
 def test_erasing_clears_what_killed_processes_left_and_leaves_what_is_in_use(kept, retention, tmp_path, inbox):

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from bot.tape import TapeReader
 from records.inbox import tape_key
+from records.retention import Retention
 
 _numbers = itertools.count()
 
@@ -58,6 +59,30 @@ def test_a_call_that_came_twice_has_two_records(tmp_path: Path) -> None:
     assert two is not None
     assert one.tape_sha256 != two.tape_sha256
     assert (one.call_sid, two.call_sid) == ("CA1", "CA1")
+
+
+def test_a_call_that_is_erased_while_its_tape_waits_on_this_machine_does_not_come_back(tmp_path: Path) -> None:
+    data = tmp_path / "a"
+    shared = {"database_url": f"sqlite:///{tmp_path / 'calls.db'}", "recordings_url": str(tmp_path / "recordings")}
+    parts, elsewhere = parts_of(data_dir=data, **shared), parts_of(data_dir=tmp_path / "b", **shared)
+    keep = {"audio": None, "transcript": None, "number": None}
+    retention = Retention(
+        elsewhere.database, elsewhere.recordings, elsewhere.inbox, keep, elsewhere.clock, lambda _: None
+    )
+    with WorkerProcess(data_dir=data, **shared):
+        wait_until(parts.log.beats, 90)
+        (tmp_path / "recordings").rmdir()
+        (tmp_path / "recordings").write_text("in the way")
+        tape = leave_tape(data, "CA1")
+        wait_until(lambda: parts.log.steps("CA1").get("archive") == "failed", 90)
+        (tmp_path / "recordings").unlink()
+        assert retention.erase_number("+15550100", "ana") == 1
+        wait_until(lambda: not tape.exists(), 90)
+        wait_until(lambda: not any(parts.log.counts().values()), 90)
+    retention.sweep()
+    assert parts.store.calls().items == ()
+    assert parts.log.call_ids() == []
+    assert list(parts.recordings.list()) == []
 
 
 def test_of_two_workers_for_one_folder_one_waits_for_the_other(tmp_path: Path) -> None:
