@@ -24,11 +24,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy import Engine, func, insert, text
 
-from benchmarks.made_calls import FIRST_CALL, SECONDS_BETWEEN, TURNS, calls
+from benchmarks.made_calls import FIRST_CALL, SECONDS_BETWEEN, TURNS, calls, score_of
 from bot.ports import SystemClock
 from desk.database import make_engine
 from records import rows
-from records.models import Base, CallRow, SearchRow
+from records.models import Base, CallRow, ScoreRow, SearchRow
+from records.scorecard import JUDGE, SCORECARD
 from records.search import CallFilter, Page
 from records.store import Store, migrate
 
@@ -71,6 +72,7 @@ def cases(total: int) -> list[Case]:
     """What is asked: lists with each filter, common and rare; searches for common and rare words; pages of calls."""
     last = FIRST_CALL + timedelta(seconds=SECONDS_BETWEEN * total)
     month = (last - timedelta(days=40), last - timedelta(days=10))
+    (caller,) = calls(1, start=total // 2)
 
     def list_(name: str, **filter: Any) -> Case:
         return Case("list", name, lambda store, _: store.calls(CallFilter(**filter)))
@@ -105,13 +107,14 @@ def cases(total: int) -> list[Case]:
         list_("tool, never called", tool="none"),
         list_("flag, 4 %", flag="voice_without_words"),
         list_("flag, 0.1 %", flag="promise_without_result"),
-        list_("number, whole", number="+12122345678"),
+        list_("number, whole", number=caller.from_number),
         list_("number, begins +1212", number="+1212"),
         list_("number, begins +49: nobody", number="+49"),
         list_("longer than 10 minutes, 1 %", duration_ms=(600_000.0, None)),
         list_("latency over 3 s: nearly nobody", latency_ms=(3000.0, None)),
         list_("cost over 1 USD: nobody", cost_usd=(1.0, None)),
-        list_("scored: nobody", score=(0.0, 100.0)),
+        list_("scored 100, 70 %", score=(100.0, None)),
+        list_("scored up to 40, 1 %", score=(None, 40.0)),
         list_("flow 1 %, disposition 1 %, tool", flow="garage", disposition="failed", tool="find_slots"),
         search("word of every call", "appointment"),
         search("word of every second call", "insurance"),
@@ -130,7 +133,7 @@ def cases(total: int) -> list[Case]:
 
 
 def fill(engines: dict[str, Engine], start: int, count: int, progress: Callable[[int], None]) -> None:
-    """Insert calls as `Store.save` lays them, many in a transaction."""
+    """Insert calls as `Store.save` and `Store.add_score` lay them, many in a transaction."""
     now = datetime.now(UTC)
     batch: list[rows.Laid] = []
 
@@ -141,7 +144,9 @@ def fill(engines: dict[str, Engine], start: int, count: int, progress: Callable[
         batch.clear()
 
     for record in calls(count, start):
-        batch.append(rows.lay(record, {}, now))
+        laid, score = rows.lay(record, {}, now), float(score_of(record))
+        judged = {"scorecard": SCORECARD, "judge": JUDGE, "score": score, "answers": {}, "scored_at": now}
+        batch.append(rows.Laid(laid.call | {"score": score}, {**laid.parts, ScoreRow: [judged]}))
         if len(batch) == _AT_ONCE:
             flush()
     flush()
@@ -154,7 +159,7 @@ def fill(engines: dict[str, Engine], start: int, count: int, progress: Callable[
 def _insert(engine: Engine, batch: list[rows.Laid]) -> None:
     keys = [int(laid.call["began_at"].timestamp() * 1000) for laid in batch]
     with engine.begin() as connection:
-        for table in (CallRow, *rows.PARTS):
+        for table in (CallRow, *rows.PARTS, ScoreRow):
             found = [
                 {"call": key, **row} if table is not CallRow else {"id": key, **row}
                 for key, laid in zip(keys, batch, strict=True)

@@ -50,6 +50,9 @@ TOOLS = {
 FLAGS: dict[FlagKind, float] = {"voice_without_words": 4, "unheard_result": 2, "promise_without_result": 0.1}
 """How many calls in a hundred have it."""
 
+SCORES = {100: 70, 80: 20, 60: 9, 40: 1}
+"""How many calls in a hundred have this score."""
+
 _SERVICES = ("cleaning", "check-up", "root canal", "whitening", "haircut", "oil change", "consultation", "X-ray")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _NAMES = ("Maria", "José", "Emma", "Zoë", "Liam", "Noah", "Ava", "Björn", "Chloé", "Omar", "Priya", "Mei")
@@ -108,6 +111,11 @@ def calls(count: int, start: int = 0, seed: int = 1) -> Iterator[CallRecord]:
     vocabulary = _vocabulary(random.Random(seed))
     for number in range(start, start + count):
         yield _call(number, random.Random(f"{seed}/{number}"), vocabulary)
+
+
+def score_of(record: CallRecord) -> int:
+    """What a call was judged by its rules."""
+    return random.Random(f"score/{record.call_id}").choices(list(SCORES), list(SCORES.values()))[0]
 
 
 def _vocabulary(chance: random.Random) -> tuple[list[str], list[float]]:

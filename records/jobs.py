@@ -1,4 +1,6 @@
-"""The durable job of each finished call: derive -> recording -> summarise -> score -> webhooks -> retention.
+"""The durable job of each finished call: derive -> recording -> summarise -> score -> webhooks.
+
+Retention is no step of it: the worker sweeps every ten minutes (`records.retention`).
 
 DBOS keeps it going: a step that is finished is not repeated after a kill, and work of a dead worker is resumed by
 another one. `records.job_log` shows how each step stands and decides when a failed one is tried again. Before the job

@@ -24,7 +24,9 @@ def test_a_small_run_asks_everything_and_finds_what_is_there(monkeypatch, capsys
     found = dict(re.findall(r"^\| (\w[^|]*) \| [^|]+ \| (\d+) \|$", table, re.MULTILINE))
     assert set(found) == {f"{case.kind}: {case.name}" for case in growth.cases(200)}
     assert found["list: newest"] == "50"
-    assert found["list: tool, every call"] == "50"
+    assert found["list: tool, every call"] == found["list: scored 100, 70 %"] == "50"
+    assert int(found["list: number, whole"]) >= 1
+    assert 1 <= int(found["list: scored up to 40, 1 %"]) < 20
     assert found["search: word of every call"] == "20"
     assert found["call page: any call"] == "1"
     assert found["list: number, begins +49: nobody"] == found["search: word that nobody said"] == "0"

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from bot.tape import TapeReader
 from records.inbox import tape_key
 from records.retention import Retention
+from records.steps import PLAN
 
 _numbers = itertools.count()
 
@@ -109,33 +110,58 @@ def test_a_worker_whose_server_is_gone_ends(tmp_path: Path) -> None:
     assert worker.wait(30) == 0
 
 
-# The real worker, with steps that tell when they run and take their time.
-SLOW = """
-import sys, time, signal
-from pathlib import Path
+# The real worker, with steps that tell when they run, in one of which it stays for good.
+TELLING = """
+import time
 from bot.ports import SystemClock
 from bot.settings import load_settings
 from records import worker
 
+worker.PLAN = {plan!r}
+
 class Steps:
     def __init__(self, parts): pass
     def all(self):
-        return {name: lambda call_id, name=name: self.run(call_id, name) for name in worker.PLAN}
-    def run(self, call_id, name):
-        settings = load_settings()
-        said = settings.data_dir.parent / "steps.txt"
-        with said.open("a") as file:
-            file.write(f"{settings.data_dir.name} {name}\\n")
-        if name == "summarise" and settings.data_dir.name == "a":
+        return {{name: lambda call_id, name=name: self.run(name) for name in worker.PLAN}}
+    def run(self, name):
+        with (load_settings().data_dir.parent / "steps.txt").open("a") as file:
+            file.write("{name} " + name + "\\n")
+        if name == {hangs_in!r}:
             time.sleep(600)
         return ""
 
 worker.CallSteps = Steps
 life = worker.Life(None)
 settings = load_settings()
-before = worker.hold_folder(settings.data_dir, settings.data_dir.name, life)
-worker.open_worker(settings, SystemClock(), settings.data_dir.name, life).run(before=before)
+before = worker.hold_folder(settings.data_dir, {name!r}, life)
+worker.open_worker(settings, SystemClock(), {name!r}, life).run(before=before)
 """
+
+
+def telling(name: str, plan: tuple[str, ...] = PLAN, hangs_in: str = "") -> str:
+    return TELLING.format(name=name, plan=plan, hangs_in=hangs_in)
+
+
+def test_a_newer_version_finishes_old_work_by_its_old_plan(tmp_path: Path) -> None:
+    data, said = tmp_path / "data", tmp_path / "steps.txt"
+    parts = parts_of(data_dir=data)
+    tape = leave_tape(data, "CA1")
+    old, new = ("derive", "recording", "polish", "score"), ("derive", "recording", "translate", "score")
+    # By this DBOS would tell the versions apart, and leave the work of the old one lying.
+    other_code = "from dbos import DBOS\nDBOS.workflow(name='older')(lambda: None)\n"
+    with WorkerProcess(script=other_code + telling("old", old, hangs_in="polish"), data_dir=data):
+        wait_until(lambda: "polish" in (said.read_text() if said.exists() else ""), 90)
+        wait_until(lambda: not tape.exists(), 90)
+    with WorkerProcess(script=telling("new", new), data_dir=data):
+        wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"}, 90)
+        leave_tape(data, "CA2")
+        wait_until(lambda: set(parts.log.steps("CA2").values()) == {"done"}, 90)
+    assert said.read_text().splitlines() == [
+        "old derive", "old recording", "old polish", "new score",
+        "new derive", "new recording", "new translate", "new score",
+    ]  # fmt: skip
+    notes = {job.step: job.note for job in parts.log.jobs(call_id="CA1", done=True) if job.note}
+    assert notes == {"polish": "This version has no such step."}
 
 
 def test_a_dead_workers_job_is_finished_on_another_machine(tmp_path: Path, postgres_url: str) -> None:
@@ -147,9 +173,9 @@ def test_a_dead_workers_job_is_finished_on_another_machine(tmp_path: Path, postg
     said = tmp_path / "steps.txt"
     parts = parts_of(data_dir=tmp_path / "b", **shared)
     leave_tape(tmp_path / "a", "CA1")
-    with WorkerProcess(script=SLOW, data_dir=tmp_path / "a", **shared) as doomed:
+    with WorkerProcess(script=telling("a", hangs_in="summarise"), data_dir=tmp_path / "a", **shared) as doomed:
         wait_until(lambda: "summarise" in (said.read_text() if said.exists() else ""))
-        with WorkerProcess(script=SLOW, data_dir=tmp_path / "b", **shared):
+        with WorkerProcess(script=telling("b"), data_dir=tmp_path / "b", **shared):
             wait_until(lambda: len(parts.log.beats()) == 2)
             doomed.kill()
             wait_until(lambda: set(parts.log.steps("CA1").values()) == {"done"}, 60)
