@@ -227,12 +227,15 @@ def archived_tape(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterato
 def is_beginning(part: Path, whole: Path) -> bool:
     """Whether a tape holds nothing but the beginning of another one, what its recovery added apart.
 
-    Raises `bot.errors.TapeError`.
+    False where one of them cannot be read to its end.
     """
-    rest = iter(TapeReader(whole))
-    records = iter(TapeReader(part))
-    for record in records:
-        if record != next(rest, None):
-            added = [record, *islice(records, 2)]
-            return len(added) == 2 and added[1].channel == "meta" and "recovered" in orjson.loads(added[1].data)
-    return True
+    try:
+        rest = iter(TapeReader(whole))
+        records = iter(TapeReader(part))
+        for record in records:
+            if record != next(rest, None):
+                added = [record, *islice(records, 2)]
+                return len(added) == 2 and added[1].channel == "meta" and "recovered" in orjson.loads(added[1].data)
+        return next(rest, None) is not None
+    except TapeError:
+        return False

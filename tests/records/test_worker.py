@@ -62,6 +62,17 @@ def test_a_call_that_came_twice_has_two_records(tmp_path: Path) -> None:
     assert (one.call_sid, two.call_sid) == ("CA1", "CA1")
 
 
+def test_a_damaged_copy_in_the_store_is_replaced_by_the_tape(tmp_path: Path) -> None:
+    parts = parts_of(data_dir=tmp_path)
+    tape = leave_tape(tmp_path, "CA1")
+    whole = tape.read_bytes()
+    parts.recordings.put(whole[:-30] + bytes([whole[-30] ^ 0xFF]) + whole[-29:], tape_key("CA1"), "")
+    with WorkerProcess(data_dir=tmp_path):
+        wait_until(lambda: not tape.exists(), 90)
+    assert parts.recordings.read(tape_key("CA1")) == whole
+    assert parts.store.call("CA1") is not None
+
+
 def test_a_call_that_is_erased_while_its_tape_waits_on_this_machine_does_not_come_back(tmp_path: Path) -> None:
     data = tmp_path / "a"
     shared = {"database_url": f"sqlite:///{tmp_path / 'calls.db'}", "recordings_url": str(tmp_path / "recordings")}
