@@ -31,12 +31,20 @@ Disposition = Literal[
 ]
 FlagKind = Literal[
     "promise_without_result",  # the bot said it booked, changed or noted something, and no tool did
+    "promise_contradicts_result",  # the bot told another day or time than the one that was committed
     "result_without_words",  # a tool committed something, and the caller did not hear of it
     "unheard_result",  # the words were sent, and an interruption or the end kept them from being heard
     "voice_without_words",  # the caller's voice is on the tape, and nobody wrote down words
     "records_lost",  # the tape has a gap
     "interrupted",  # the server died during the call
     "unknown_price",  # a model or kind of token that the price table does not have, or minutes that no tape has
+]
+
+
+CommitmentCheck = Literal[
+    "made",
+    "partly",  # some of the bot's words were in a language without rules: neither they nor results were checked
+    "not_made",  # all were
 ]
 
 
@@ -247,5 +255,7 @@ class CallRecord:
     flags: tuple[Flag, ...] = ()
     retention: Mapping[str, int] = field(default_factory=dict)
     """Days to keep ``audio``, ``transcript`` and ``number``, where the flow that answered says so."""
+    commitment_check: CommitmentCheck = "made"
+    """Whether promises were held against results: no flag means nothing where they were not."""
     text_usage: tuple[TextUsage, ...] = ()
     """Every time the text model was asked about this call, for this record and those before it."""

@@ -14,7 +14,7 @@ SCORECARD = "basics"
 JUDGE = "rules"
 LONGEST_SILENCE_MS = 8000.0
 SLOWEST_ANSWER_MS = 3000.0
-_FLAGS = {"promise_without_result", "result_without_words", "unheard_result"}
+_FLAGS = {"promise_without_result", "promise_contradicts_result", "result_without_words", "unheard_result"}
 _UNREACHED = {"failed", "refused", "abandoned"}
 
 
@@ -40,6 +40,12 @@ def _greeted(record: CallRecord) -> bool:
     return first is not None and first is record.turns[0] and bool(first.text) and not first.unheard
 
 
+def _kept_its_word(record: CallRecord) -> bool | None:
+    if any(flag.kind in _FLAGS for flag in record.flags):
+        return False
+    return True if record.commitment_check == "made" else None
+
+
 def _no_slow_answer(record: CallRecord) -> bool | None:
     slowest = record.figures.voice_to_voice_p95_ms
     return None if slowest is None else slowest <= SLOWEST_ANSWER_MS
@@ -47,7 +53,7 @@ def _no_slow_answer(record: CallRecord) -> bool | None:
 
 QUESTIONS: dict[str, Callable[[CallRecord], bool | None]] = {
     "greeted_with_notice": _greeted,
-    "kept_its_word": lambda record: not any(flag.kind in _FLAGS for flag in record.flags),
+    "kept_its_word": _kept_its_word,
     "no_long_silence": lambda record: record.figures.longest_silence_ms <= LONGEST_SILENCE_MS,
     "answered_in_time": _no_slow_answer,
     "outcome_reached": lambda record: record.outcome.disposition not in _UNREACHED,

@@ -9,11 +9,13 @@ that records made before can be told and made again.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bot.events import CallReceived, CallRefused, ModelConnected
 from bot.tape import TapeReader
@@ -103,12 +105,19 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
         keys=keys,
         waterfalls=waterfalls,
         flags=(
-            *commitments.check(spoken, tools, done_otherwise(timeline)),
+            *commitments.check(
+                spoken,
+                tools,
+                done_otherwise(timeline),
+                today=_today(timeline, flow),
+                sends=commitments.sent_by(json.dumps(flow.get("content"), ensure_ascii=False)),
+            ),
             *_gaps(spoken),
             *_integrity(timeline),
             *unknown,
         ),
         retention=_retention(flow),
+        commitment_check=commitments.checked(spoken),
         text_usage=text_usage,
     )
     return Derived(record, timeline)
@@ -117,6 +126,17 @@ def derive(tape: TapeReader, *, prices: Prices, recogniser: Recogniser | None = 
 def _language(flow: dict[str, Any]) -> str:
     content = flow.get("content")
     return str(content.get("language") or "en-US") if isinstance(content, dict) else "en-US"
+
+
+def _today(timeline: Timeline, flow: dict[str, Any]) -> date | None:
+    """The day of the call at the business; None where the tape does not tell its time zone."""
+    content = flow.get("content")
+    business = content.get("business") if isinstance(content, dict) else None
+    try:
+        zone = ZoneInfo(str(business.get("timezone"))) if isinstance(business, dict) else None
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
+    return datetime.fromtimestamp(timeline.began_wall_ns / 1e9, zone).date() if zone else None
 
 
 def _retention(flow: dict[str, Any]) -> dict[str, int]:

@@ -121,7 +121,7 @@ def test_a_promise_that_was_kept_without_a_tool_is_kept(made: Callable[..., Any]
         (10_000.0, HandedOver("asked", "a cleaning", "+12075550143")),
         RECORDED,
     ]
-    assert made(**promise, events=kept).record.flags == ()
+    assert [flag.kind for flag in made(**promise, events=kept).record.flags] == ["unknown_price"] * 2, "the other leg"
 
 
 def test_a_promise_that_nobody_kept_is_flagged(made: Callable[..., Any]) -> None:
