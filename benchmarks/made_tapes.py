@@ -29,7 +29,7 @@ from bot.events import (
     ModelConnected,
     StreamStarted,
 )
-from bot.tape_file import HEAD, Record, encode_chunk, finish_tape
+from bot.tape_file import HEAD, LAYOUT, Record, encode_chunk, finish_tape
 
 EPOCH_NS = 1_793_180_000 * 1_000_000_000  # 2026-10-28T09:33:20Z
 CALL = "CA" + "7" * 32
@@ -410,7 +410,7 @@ def _write(
     path: Path, entries: Sequence[_Entry], drift_ppm: float, meta: dict[str, Any] | None, *, finished: bool
 ) -> None:
     began = entries[0][0] - 1
-    first = {"layout": 1, "call": CALL, "account": "AC1", "flow": _FLOW, "code": "1.2.3"} | (meta or {})
+    first = {"layout": LAYOUT, "call": CALL, "account": "AC1", "flow": _FLOW, "code": "1.2.3"} | (meta or {})
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(HEAD)

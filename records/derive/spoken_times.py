@@ -51,13 +51,13 @@ class Moment:
             return False
         if self.ahead is not None and today is not None and start.date() != today + timedelta(days=self.ahead):
             return False
-        return not self.times or any(_is_at(time, start) for time in self.times)
+        return not self.times or any(_is_at(clock_time, start) for clock_time in self.times)
 
 
-def _is_at(time: ClockTime, start: datetime) -> bool:
-    if time.minute != start.minute:
+def _is_at(told: ClockTime, start: datetime) -> bool:
+    if told.minute != start.minute:
         return False
-    return time.hour == start.hour if time.exact else time.hour % 12 == start.hour % 12
+    return told.hour == start.hour if told.exact else told.hour % 12 == start.hour % 12
 
 
 @dataclass(frozen=True)

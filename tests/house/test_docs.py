@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from bot.app import create_app
 from bot.settings import Settings
+from bot.tape import TapeReader
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -83,6 +84,13 @@ def test_every_decision_is_listed() -> None:
     assert files == set(re.findall(r"\((0[^)]+\.md)\)", listed))
 
 
+def _lines(path: Path) -> list[str]:
+    """A file as lines of text; a tape as its records."""
+    if path.suffix == ".mcap":
+        return [record.data.decode() for record in TapeReader(path)]
+    return path.read_text().splitlines()
+
+
 def test_nothing_names_a_machine_or_a_registry() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     pattern = re.compile(r"(^|[^\w/.-])/(tmp|work|root|home)/|index-url|files\.pythonhosted|pypi\.org/simple")
@@ -91,7 +99,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         path = ROOT / name
         if name == "tests/house/test_docs.py" or path.suffix in {".png", ".npz"} or not path.is_file():
             continue
-        bad += [f"{name}:{n}" for n, line in enumerate(path.read_text().splitlines(), 1) if pattern.search(line)]
+        bad += [f"{name}:{n}" for n, line in enumerate(_lines(path), 1) if pattern.search(line)]
     assert bad == []
 
 
