@@ -138,3 +138,26 @@ def test_words_that_an_interruption_kept_back_told_nothing(made: Callable[..., A
     }
     record = made(**options, events=BOOK).record
     assert [(flag.kind, flag.turn) for flag in record.flags] == [("unheard_result", 2)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [
+        # The call is at 22:33 on the 27th there, and at 09:33 on the 28th in UTC.
+        ("Pacific/Pago_Pago", []),
+        ("UTC", ["promise_contradicts_result"]),
+        ("no/such", []),
+    ],
+)
+def test_tomorrow_is_counted_at_the_business(made: Callable[..., Any], zone: str, expected: list[str]) -> None:
+    booked = tool(4_000, "book_appointment", say="Booked.", number=12, start="2026-10-28T09:00")
+    flow = {"id": "dental", "content": {"language": "en-US", "business": {"timezone": zone}}}
+    options = talk(answer="You're booked for tomorrow at nine.")
+    record = made(**options, events=booked, meta={"flow": flow}).record
+    assert [flag.kind for flag in record.flags] == expected
+
+
+def test_a_call_in_a_language_without_rules_says_that_it_was_not_checked(made: Callable[..., Any]) -> None:
+    flow = {"id": "dental", "content": {"language": "pl-PL"}}
+    record = made(**talk(answer="Wizyta jest umówiona."), events=BOOK, meta={"flow": flow}).record
+    assert (record.commitment_check, record.flags) == ("not_made", ())
