@@ -18,9 +18,9 @@ from typing import Literal
 
 from loguru import logger
 
-from bot.carriers import NextStep, OpenStream
+from bot.carriers import START_SECONDS, NextStep, OpenStream
 from bot.carriers.call_status import FINAL, CallStatus
-from bot.carriers.media_socket import MediaSerializer, MediaSocket
+from bot.carriers.media_socket import MediaSerializer, MediaSocket, StreamEnd
 from bot.carriers.twilio import CarrierRest
 from bot.errors import CarrierUnreachable, ModelError, StreamRejected
 from bot.events import (
@@ -234,14 +234,15 @@ class Call:
                 self._greeted = True
                 self._after(self._words.greet())
                 self._after(self._watch_for_silence())
+            how: StreamEnd = "lost"
             try:
                 how = await self._media.serve()
             finally:
                 self._stream_over.set()
-            if how == "stop":
-                self.end("caller_hung_up")
-            elif how == "lost" and self.reason is None:
-                self._after(self._give_up_unless_rejoined())
+                if how == "stop":
+                    self.end("caller_hung_up")
+                elif how == "lost" and self.reason is None:
+                    self._after(self._give_up_unless_rejoined())
 
     def after_stream(self) -> NextStep:
         """The stream is over and the caller is still there: the parting words, or another stream."""
@@ -260,6 +261,13 @@ class Call:
                 self.end("caller_hung_up")
                 if self.handover:
                     self.handover.caller_gone()
+
+    def carrier_failed(self, trouble: Trouble) -> None:
+        """Something failed between the carrier and us: counted, and on the tape while there is one."""
+        if self._closed:
+            self._parts.metrics.observe(trouble)
+        else:
+            self.record(trouble)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -338,9 +346,11 @@ class Call:
         if self.handover or not said:
             # The carrier asks what comes next when the stream is gone: it says the parting words and hangs up itself,
             # or takes the caller elsewhere, whom a hang-up of ours would cut off.
+            unstarted = 0.0 if self._media.attached else START_SECONDS
             await self._media.close()
             with suppress(TimeoutError):
-                async with asyncio.timeout(HAND_OVER_SECONDS if self.handover else STREAM_END_SECONDS):
+                # A socket that has not said `start` is not known to be this call's: its own limit closes it.
+                async with asyncio.timeout(unstarted + (HAND_OVER_SECONDS if self.handover else STREAM_END_SECONDS)):
                     await self._parting_asked.wait()
                     return
         self.record(HangUpRequested(self.reason))

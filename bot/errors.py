@@ -41,6 +41,15 @@ ModelFailure = Literal[
     "internal",
 ]
 
+StreamRefusal = Literal[
+    "no_start",
+    "media_format",
+    "unknown_call",
+    "call_over",
+    "second_stream",
+    "bad_token",
+]
+
 
 class SwitchboardError(Exception):
     """Base of all errors that Switchboard raises on purpose."""
@@ -79,7 +88,7 @@ class SignatureRejected(CarrierError):
 class StreamRejected(CarrierError):
     """A media stream may not be opened. ``kind`` is the counter's label."""
 
-    def __init__(self, kind: str, problem: str) -> None:
+    def __init__(self, kind: StreamRefusal, problem: str) -> None:
         super().__init__(problem)
         self.kind = kind
 

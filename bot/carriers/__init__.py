@@ -13,7 +13,10 @@ from typing import Literal, Protocol
 from starlette.websockets import WebSocket
 
 from bot.carriers.media_stream import MediaStream, Started, StreamEvent
-from bot.events import EndReason
+from bot.events import EndReason, Trouble
+
+START_SECONDS = 5.0
+"""A media socket that has not said ``start`` by then is closed; until then nobody knows which call it is for."""
 
 Dialled = Literal["completed", "answered", "busy", "no-answer", "failed", "canceled"]
 """What became of a call to a person (Twilio: DialCallStatus)."""
@@ -106,6 +109,9 @@ class Call(Protocol):
 
     def carrier_status(self, status: str, sequence: int | None) -> None:
         """The carrier tells how the call stands; see `bot.carriers.call_status.CallStatus`."""
+
+    def carrier_failed(self, trouble: Trouble) -> None:
+        """Something failed between the carrier and us: counted, and on the tape while there is one."""
 
 
 class Calls(Protocol):

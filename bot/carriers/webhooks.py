@@ -17,7 +17,17 @@ from loguru import logger
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
-from bot.carriers import Calls, Dialled, NextStep, OpenStream, RecordedMessage, Refusal, Ring, TakeMessage
+from bot.carriers import (
+    START_SECONDS,
+    Calls,
+    Dialled,
+    NextStep,
+    OpenStream,
+    RecordedMessage,
+    Refusal,
+    Ring,
+    TakeMessage,
+)
 from bot.carriers.media_stream import MediaStream, StreamEvent
 from bot.carriers.twilio import (
     Form,
@@ -30,12 +40,11 @@ from bot.carriers.twilio import (
     ring_twiml,
 )
 from bot.errors import CarrierError, SignatureRejected, StreamRejected
+from bot.events import Trouble
 from bot.metrics import Metrics
 from bot.ports import Clock
 from bot.settings import Settings
 
-START_SECONDS = 5.0
-"""A media socket that has not said ``start`` by then is closed."""
 _MESSAGES_BEFORE_START = 50
 _CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
 _RECORDING_SID = re.compile(r"RE[0-9a-fA-F]{32}")
@@ -121,7 +130,7 @@ class _Routes:
                     twiml = answer(form, self._check.base_url(request))
             except Exception:
                 logger.exception("{} failed; the caller is told so", request.url.path)
-                self._failed("webhook_failed")
+                self._failed("webhook_failed", form.get("CallSid", ""), heard="sorry_unreachable")
                 twiml = hang_up_twiml(self._sorry.say, self._sorry.language)
             self._metrics.webhook_seconds.observe((self._clock.now_ns() - began_ns) / 1e9)
             return Response(twiml, media_type="text/xml")
@@ -140,7 +149,7 @@ class _Routes:
                     await work
             except Exception:
                 logger.exception("{} failed", request.url.path)
-                self._failed("webhook_failed")
+                self._failed("webhook_failed", form.get("CallSid", ""))
                 return Response(status_code=500)
             return Response(status_code=204)
 
@@ -190,7 +199,7 @@ class _Routes:
     def fallback(self, form: Form, base_url: str) -> str:
         """Twilio could not use our answer. If the call lives, the caller gets what comes next all the same."""
         code = form.get("ErrorCode", "")
-        self._failed(f"twilio_{code}" if _ERROR_CODE.fullmatch(code) else "twilio_fallback")
+        self._failed(f"twilio_{code}" if _ERROR_CODE.fullmatch(code) else "twilio_fallback", form.get("CallSid", ""))
         logger.error("Twilio fell back with error {} for {}", code[:5], form.get("CallSid", "")[:34])
         match form.get("ErrorUrl", "").rpartition("/")[2]:
             case "after-dial":
@@ -210,8 +219,9 @@ class _Routes:
     def stream_status(self, form: Form) -> None:
         """A media stream started, stopped or failed; why a handshake failed is told here only."""
         if form.get("StreamEvent") == "stream-error":
-            self._failed("stream_error")
-            logger.error("Twilio reports for the stream of {}: {}", _call_sid(form), form.get("StreamError", "")[:200])
+            error = form.get("StreamError", "")[:200]
+            self._failed("stream_error", _call_sid(form), detail=error)
+            logger.error("Twilio reports for the stream of {}: {}", _call_sid(form), error)
 
     def _after_stream(self, call_sid: str, base_url: str) -> str:
         call = self._calls.get(call_sid)
@@ -240,19 +250,21 @@ class _Routes:
             await websocket.close()
             return
         await websocket.accept()
+        call_sid = ""
         try:
             opened = await self._open(websocket)
-            call = self._calls.claim_stream(opened.started.call_sid, opened.started.parameters.get("token", ""))
+            call_sid = opened.started.call_sid
+            call = self._calls.claim_stream(call_sid, opened.started.parameters.get("token", ""))
             await call.serve_stream(opened)
         except StreamRejected as rejected:
-            self._failed(f"stream_{rejected.kind}")
+            self._failed(f"stream_{rejected.kind}", call_sid)
             logger.warning("A media stream is refused: {}", rejected)
             await _close(websocket, 1008)
         except WebSocketDisconnect:
             self._failed("stream_no_start")
         except Exception:
             logger.exception("A media stream failed")
-            self._failed("stream_failed")
+            self._failed("stream_failed", call_sid)
             await _close(websocket, 1011)
         else:
             await _close(websocket, 1000)
@@ -280,8 +292,12 @@ class _Routes:
 
     # -- failures
 
-    def _failed(self, kind: str) -> None:
-        self._metrics.failures.labels(kind).inc()
+    def _failed(self, kind: str, call_sid: str = "", *, heard: str = "nothing", detail: str = "") -> None:
+        """Count a failure; where it is known whose call it is, it stands on the tape of that call too."""
+        if call := self._calls.get(call_sid):
+            call.carrier_failed(Trouble(kind, "carrier", heard, detail))
+        else:
+            self._metrics.failures.labels(kind).inc()
 
     async def _signed(self, request: Request) -> Form | None:
         try:

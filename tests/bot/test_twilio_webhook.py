@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from bot.carriers import NextStep, OpenStream, Refusal
 from bot.carriers.webhooks import twilio_router
 from bot.errors import StreamRejected
+from bot.events import Trouble
 from bot.metrics import Metrics
 from bot.ports import SystemClock
 from bot.settings import Settings
@@ -52,6 +53,7 @@ class FakeCall:
         self.statuses: list[tuple[str, int | None]] = []
         self.opened: list[OpenStream] = []
         self.heard: list[str] = []
+        self.troubles: list[Trouble] = []
         self.fails = False
 
     async def serve_stream(self, opened: OpenStream) -> None:
@@ -68,6 +70,9 @@ class FakeCall:
 
     def carrier_status(self, status: str, sequence: int | None) -> None:
         self.statuses.append((status, sequence))
+
+    def carrier_failed(self, trouble: Trouble) -> None:
+        self.troubles.append(trouble)
 
 
 class FakeCalls:
@@ -90,7 +95,7 @@ class FakeCalls:
         if call_sid != CALL:
             raise StreamRejected("unknown_call", "No such call.")
         if token not in self.tokens:
-            raise StreamRejected("token", "The token is wrong or was used.")
+            raise StreamRejected("bad_token", "The token is wrong or was used.")
         self.tokens.remove(token)
         return self.call
 
@@ -125,7 +130,10 @@ class Server:
             return await client.post(path, content=body, headers=raw)  # type: ignore[arg-type]
 
     def failures(self, kind: str) -> float:
-        return self.metrics.registry.get_sample_value("switchboard_failures_total", {"kind": kind}) or 0.0
+        """How often that was told: to the call where it is known whose failure it is, else to the counter."""
+        told = sum(trouble.failure == kind for trouble in self.calls.call.troubles)
+        counted = self.metrics.registry.get_sample_value("switchboard_failures_total", {"kind": kind}) or 0.0
+        return told + counted
 
 
 def sign(url: str, fields: Sequence[tuple[str, str]] = (), secret: str = TOKEN, algorithm: str = "sha1") -> str:
@@ -383,7 +391,15 @@ async def test_a_stream_that_twilio_could_not_open_is_counted(server: Server) ->
     error = [("CallSid", CALL), ("StreamEvent", "stream-error"), ("StreamError", "31920")]
     assert (await server.post("/twilio/stream-status", error)).status_code == 204
     assert (await server.post("/twilio/stream-status", [("StreamEvent", "stream-started")])).status_code == 204
-    assert server.failures("stream_error") == 1
+    assert server.calls.call.troubles == [Trouble("stream_error", "carrier", "nothing", "31920")]
+
+
+async def test_what_fails_for_a_call_is_told_to_it_and_else_counted(server: Server) -> None:
+    server.calls.call.next = None  # type: ignore[assignment]
+    assert twiml(await server.post("/twilio/after-stream"))[0].text == SORRY.say
+    assert server.calls.call.troubles == [Trouble("webhook_failed", "carrier", "sorry_unreachable")]
+    assert twiml(await server.post("/twilio/after-stream", [("CallSid", "nobody")]))[0].text == SORRY.say
+    assert server.metrics.registry.get_sample_value("switchboard_failures_total", {"kind": "webhook_failed"}) == 1
 
 
 async def test_each_answer_is_timed(server: Server) -> None:
@@ -483,8 +499,8 @@ async def test_a_signed_stream_with_its_token_is_handed_to_the_call(real: RealSe
 @pytest.mark.parametrize(
     ("first", "kind"),
     [
-        (start(token="wrong"), "token"),
-        (start(token=""), "token"),
+        (start(token="wrong"), "bad_token"),
+        (start(token=""), "bad_token"),
         (start(call_sid="CA" + "9" * 32), "unknown_call"),
         (start(encoding="audio/x-l16"), "media_format"),
     ],
@@ -506,7 +522,7 @@ async def test_a_token_opens_one_stream_only(real: RealServer) -> None:
         assert await closing(second) == 1008
         await tell(first, STOP)
         assert await closing(first) == 1000
-    assert real.failures("stream_token") == 1
+    assert real.failures("stream_bad_token") == 1
     assert len(real.calls.call.opened) == 1
 
 

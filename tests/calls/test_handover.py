@@ -342,6 +342,7 @@ async def test_an_answer_of_ours_that_cannot_be_used_does_not_ring_twice(
     assert [verb.name for verb in record.trace].count("Dial") == 1
     # What cannot be read is no TwiML: 12100 (https://www.twilio.com/docs/api/errors/12100).
     assert failures == {"twilio_12100": 1}
+    assert [event.failure for event in of(events, "trouble")] == ["twilio_12100"]
     assert len(kept) == 1
     assert events[-1].reason == "message_taken"
 

@@ -147,8 +147,9 @@ async def test_a_webhook_of_ours_that_fails_is_spoken_and_counted(open_site: Any
 
 
 async def test_a_stream_that_never_opens_ends_in_words(open_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket is opened, and closed by us when nothing came for 5 s: then the carrier asks."""
-    monkeypatch.setattr("bot.call.ANSWER_SECONDS", 4.0)
+    """The socket is opened, and closed by us when nothing came for 5 s: then the carrier asks, however late that is."""
+    monkeypatch.setattr("bot.call.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("bot.call.STREAM_END_SECONDS", 1.0)
     async with open_site() as site:
         site.phone.faults = LineFaults(never_start=True)
         record = await site.ring()
@@ -156,6 +157,7 @@ async def test_a_stream_that_never_opens_ends_in_words(open_site: Any, monkeypat
     assert troubles(events) == ["never_connected"]
     assert events[-1].reason == "never_connected"
     assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_unreachable]
+    assert record.ended_by == "<Hangup>"
 
 
 async def test_a_hang_up_that_is_never_answered_keeps_nobody_on_the_line(
