@@ -8,58 +8,27 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from fakes.schema import Schema
+from sqlalchemy import text
 
 from bot.errors import ConfigurationError
 from desk.database import make_engine, migrate, open_database
 from desk.desk import Desk
 from desk.models import Base
 
-TABLES = {table.name for table in Base.metadata.sorted_tables}
-
-
-def tables(url):
-    engine = make_engine(url)
-    try:
-        return {name for name in inspect(engine).get_table_names() if name.startswith("desk_")}
-    finally:
-        engine.dispose()
+SCHEMA = Schema(Base.metadata, migrate, "desk_", "desk_faq_search", "alembic_version_desk")
 
 
 def test_migrations_lead_up_and_down_again(empty_url):
-    for _ in range(2):
-        migrate(empty_url)
-        migrate(empty_url)
-        assert tables(empty_url) >= TABLES
-        migrate(empty_url, "base")
-        assert tables(empty_url) == set()
+    SCHEMA.leads_up_and_down_again(empty_url)
 
 
 def test_models_and_migrations_agree(database_url):
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    engine = make_engine(database_url)
-    try:
-        with engine.connect() as connection:
-            # SQLite cannot reflect FTS5's own tables; they and the search index are no models.
-            options = {"include_object": lambda thing, name, *_: not str(name).startswith("desk_faq_search")}
-            options["version_table"] = "alembic_version_desk"
-            found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
-            assert found == []
-            names = {key["name"] for table in TABLES for key in inspect(connection).get_foreign_keys(table)}
-            declared = {
-                str(key.name) for table in Base.metadata.tables.values() for key in table.foreign_key_constraints
-            }
-            assert names == declared
-    finally:
-        engine.dispose()
+    SCHEMA.agrees_with_its_models(database_url)
 
 
 def test_several_may_migrate_at_once(empty_url):
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(migrate, [empty_url] * 4))
-    assert tables(empty_url) >= TABLES
+    SCHEMA.several_may_migrate_at_once(empty_url)
 
 
 def test_the_records_tables_may_live_in_the_same_database(database_url, rows):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from fakes.clock import NOON, StillClock
 
 from records.record import (
     CallRecord,
@@ -25,24 +26,6 @@ from records.record import (
     Word,
 )
 from records.store import Store, migrate
-
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-
-
-class StillClock:
-    """A clock that moves only when a test moves it. It starts at noon UTC on Friday 1 May 2026."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def now_ns(self) -> int:
-        return self.wall_ns()
-
-    def wall_ns(self) -> int:
-        return int(self.now.timestamp() * 1e9)
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("the store never sleeps")
 
 
 @pytest.fixture

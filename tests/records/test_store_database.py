@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fakes.schema import Schema
 from sqlalchemy import inspect, select
 
 import desk.database
@@ -16,24 +16,11 @@ from records.job_log import JobLog
 from records.models import Base, TapeRow
 from records.store import RECORDS, Store, migrate
 
-TABLES = {table.name for table in Base.metadata.sorted_tables}
-
-
-def tables(url):
-    engine = make_engine(url)
-    try:
-        return {name for name in inspect(engine).get_table_names() if name.startswith("record")}
-    finally:
-        engine.dispose()
+SCHEMA = Schema(Base.metadata, migrate, "record", "records_search_", "alembic_version_records")
 
 
 def test_migrations_lead_up_and_down_again(empty_url):
-    for _ in range(2):
-        migrate(empty_url)
-        migrate(empty_url)
-        assert tables(empty_url) >= TABLES
-        migrate(empty_url, "base")
-        assert tables(empty_url) == set()
+    SCHEMA.leads_up_and_down_again(empty_url)
 
 
 def test_one_step_down_and_up_again_keeps_the_rows(empty_url, clock, make_record):
@@ -59,7 +46,7 @@ def test_one_step_down_and_up_again_keeps_the_rows(empty_url, clock, make_record
         assert len(store.audit_log().items) == 1
         if to == before:
             assert log.steps("CA1") == {"archive": "pending", "derive": "pending"}
-            assert "records_sweeps" not in tables(empty_url)
+            assert "records_sweeps" not in SCHEMA.tables(empty_url)
             migrate(empty_url)
             assert numbers() == [("CA0", "+12125550101"), ("CA1", "")], "known from the record, where there is one"
             migrate(empty_url, before)
@@ -81,37 +68,18 @@ def test_a_revision_that_is_not_there_is_named(empty_url):
 
 
 def test_models_and_migrations_agree(database_url):
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    engine = make_engine(database_url)
-    try:
-        with engine.connect() as connection:
-            # SQLite cannot reflect FTS5's own tables; they and the search index are no models.
-            options = {"include_object": lambda thing, name, *_: not str(name).startswith("records_search_")}
-            options["version_table"] = "alembic_version_records"
-            found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
-            assert found == []
-            names = {key["name"] for table in TABLES for key in inspect(connection).get_foreign_keys(table)}
-            declared = {
-                str(key.name) for table in Base.metadata.tables.values() for key in table.foreign_key_constraints
-            }
-            assert names == declared
-    finally:
-        engine.dispose()
+    SCHEMA.agrees_with_its_models(database_url)
 
 
 def test_several_may_migrate_at_once(empty_url):
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(migrate, [empty_url] * 4))
-    assert tables(empty_url) >= TABLES
+    SCHEMA.several_may_migrate_at_once(empty_url)
 
 
 def test_desk_and_records_live_in_one_database_and_leave_each_other_alone(empty_url):
     desk.database.migrate(empty_url)
     migrate(empty_url)
     desk.database.migrate(empty_url, "base")
-    assert tables(empty_url) >= TABLES
+    assert SCHEMA.is_whole(empty_url)
     desk.database.migrate(empty_url)
     migrate(empty_url, "base")
     engine = make_engine(empty_url)
