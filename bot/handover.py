@@ -17,7 +17,7 @@ from bot.carriers import Briefing, Dialled, NextStep, RecordedMessage, Ring, Tak
 from bot.events import CallEvent, EndReason, HandedOver, HandoverAnswered, HandoverFailed, MessageRecorded, Trouble
 from bot.ports import Clock, utc
 from bot.tools.registry import CallFacts
-from desk.business import Business, WeekHours, minutes_of
+from desk.business import Business, WeekHours
 
 if TYPE_CHECKING:
     from bot.flow import Flow
@@ -47,11 +47,7 @@ class StaffLine:
 
         `called` is the number that the caller dialled: to ring that would bring the caller back here.
         """
-        local = now.astimezone(business.zone)
-        day, minute = local.date(), local.hour * 60 + local.minute
-        own = None if business.holiday(day) else self.hours
-        periods = business.hours_on(day) if own is None else own.get(day.weekday(), ())
-        return called != self.number and any(opens <= minute < closes for opens, closes in map(minutes_of, periods))
+        return called != self.number and business.is_within(now, self.hours)
 
 
 class Handover:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, datetime, time
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
@@ -170,10 +170,20 @@ class Business:
         """The holiday on a day, if it is one."""
         return self._holiday_by_day.get(day)
 
-    def hours_on(self, day: date) -> Sequence[Period]:
-        """When the business is open on a day, holidays considered; empty if closed."""
+    def hours_on(self, day: date, week: WeekHours | None = None) -> Sequence[Period]:
+        """When the business is open on a day, or who has a `week` of their own is there; empty if closed.
+
+        On a holiday the holiday's hours are those of all.
+        """
         holiday = self.holiday(day)
-        return holiday.hours if holiday else self.hours.get(day.weekday(), ())
+        usual = self.hours if week is None else week
+        return holiday.hours if holiday else usual.get(day.weekday(), ())
+
+    def is_within(self, moment: datetime, week: WeekHours | None = None) -> bool:
+        """Whether a moment lies within `hours_on` its day. The moment has a time zone, any."""
+        local = moment.astimezone(self.zone)
+        minute = local.hour * 60 + local.minute
+        return any(opens <= minute < closes for opens, closes in map(minutes_of, self.hours_on(local.date(), week)))
 
 
 def minutes_of(period: Period) -> tuple[int, int]:

@@ -1,9 +1,9 @@
-"""A business that does not fit together is refused in words that name what is wrong."""
+"""What a business is refused for, in words that name what is wrong, and when it is open."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, time
+from datetime import date, datetime, time
 
 import pytest
 
@@ -78,3 +78,24 @@ def test_a_business_needs_little():
     assert shop.hours_on(date(2026, 5, 5)) == ()
     assert shop.find_service("CUT") is shop.services[0]
     assert shop.find_staff("nobody") is None
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_open", "ana_is_there"),
+    [
+        ("2026-05-04T09:00-04:00", True, False),
+        ("2026-05-04T11:59-04:00", True, True),
+        ("2026-05-04T12:00-04:00", False, True),
+        ("2026-05-04T15:59+00:00", True, True),
+        ("2026-05-03T10:30-04:00", False, False),
+        ("2026-05-22T11:30-04:00", True, True),  # closes early: for all
+        ("2026-05-22T13:30-04:00", False, False),
+        ("2026-05-25T11:30-04:00", False, False),
+    ],
+)
+def test_hours_are_those_of_the_place_and_a_holiday_is_one_for_all(
+    clinic: Business, moment: str, is_open: bool, ana_is_there: bool
+) -> None:
+    ana = dict.fromkeys(range(5), ((time(11), time(14)),))
+    assert clinic.is_within(datetime.fromisoformat(moment)) is is_open
+    assert clinic.is_within(datetime.fromisoformat(moment), ana) is ana_is_there
