@@ -72,6 +72,7 @@ class Faults:
 
     # turns
     empty_turn: tuple[int, ...] = ()
+    refused_turn: tuple[int, ...] = ()
     missing_turn_complete: tuple[int, ...] = ()
     stall_at_bot_ms: int | None = None
     stall_seconds: float = 5.0

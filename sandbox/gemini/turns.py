@@ -122,7 +122,7 @@ class Turns:
 
     def _spoilt(self, turn: Turn, reply: Reply) -> Reply:
         faults = self._faults()
-        if turn.number in faults.empty_turn:
+        if turn.number in (*faults.empty_turn, *faults.refused_turn):
             return Reply()
         if turn.number in faults.unknown_function_call:
             turn.put_off = reply
@@ -176,7 +176,8 @@ class Turns:
         if reply.search_queries and self.settings.tools.google_search:
             found = grounding(list(reply.search_queries))
             self._outbox.send_at(end, server_content(groundingMetadata=found), turn=turn.number)
-        if turn.number not in self._faults().empty_turn:
+        faults = self._faults()
+        if turn.number not in (*faults.empty_turn, *faults.refused_turn):
             self._outbox.send_at(end, server_content(generationComplete=True), turn=turn.number)
         self._outbox.at(max(end, turn.playback_end), self._complete, turn=turn.number)
 
@@ -211,6 +212,8 @@ class Turns:
             thought=turn.thought,
         )
         faults = self._faults()
+        if turn.number in faults.refused_turn:
+            content["turnCompleteReason"] = "RESPONSE_REJECTED"
         if turn.number not in faults.missing_turn_complete:
             if faults.usage_alone:
                 self._outbox.send({"serverContent": content})

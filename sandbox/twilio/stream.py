@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class Faults:
 
     `jitter_ms` delays frames by up to that much, `burst_ms` holds frames back and sends them together, `loss` is the
     share of frames that never arrive, `read_delay_ms` is waited before each message is read, `half_open_after_ms` is
-    when the carrier falls silent without closing; `callbacks` is what happens to status callbacks.
+    when the carrier falls silent without closing, `deaf_after_ms` when it reads no more and still sends; `callbacks` is
+    what happens to status callbacks.
     """
 
     jitter_ms: int = 0
@@ -39,6 +41,7 @@ class Faults:
     omit_start: bool = False
     never_start: bool = False
     half_open_after_ms: int = 0
+    deaf_after_ms: int = 0
     callbacks: str = "ordered"
     seed: int = 1
 
@@ -80,6 +83,9 @@ class StreamSocket:
     async def open(self, url: str, route: Route, signer: Signer) -> None:
         """Shake hands and send `connected` and `start`. Raises StreamFailed."""
         self._socket = await _connect(url, route, signer, queue=1 if self.faults.read_delay_ms else 64)
+        if self.faults.deaf_after_ms:
+            # Else the system takes minutes of audio in the place of a carrier that takes none.
+            self._socket.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await self._socket.send(self.stream.connected())
         if not (self.faults.never_start or self.faults.omit_start):
             await self._socket.send(self.stream.start())
@@ -96,17 +102,17 @@ class StreamSocket:
             parameters=self.stream.parameters,
         )
         try:
-            socket = await _connect(url, route, signer, queue=64)
+            second = await _connect(url, route, signer, queue=64)
         except StreamFailed:
             self.second_close_code = 403
             return
-        async with socket:
+        async with second:
             with contextlib.suppress(websockets.ConnectionClosed):
-                await socket.send(copy.connected())
-                await socket.send(copy.start())
-                async for _ in socket:
+                await second.send(copy.connected())
+                await second.send(copy.start())
+                async for _ in second:
                     pass
-            self.second_close_code = socket.close_code
+            self.second_close_code = second.close_code
 
     # Towards the application
 
@@ -136,6 +142,8 @@ class StreamSocket:
             self._put(mark)
         if self.faults.half_open_after_ms and self.stream.clock_ms >= self.faults.half_open_after_ms:
             self._fall_silent()
+        if self.faults.deaf_after_ms and self.stream.clock_ms >= self.faults.deaf_after_ms:
+            self._socket.transport.pause_reading()
         return heard
 
     def _put(self, message: str, delay_ms: float = 0.0, *, media: bool = False) -> None:
@@ -192,7 +200,7 @@ class StreamSocket:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.ended.done() or self._half_open:
+        if self.ended.done() or self._half_open or self.faults.deaf_after_ms:
             self._socket.transport.abort()
         else:
             with contextlib.suppress(websockets.ConnectionClosed):

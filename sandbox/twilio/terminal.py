@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     faults.add_argument("--omit-start", action="store_true", help="send media without the start message")
     faults.add_argument("--never-start", action="store_true", help="open the socket and send nothing more")
     faults.add_argument("--half-open-after-ms", type=int, default=0, help="fall silent then, without closing")
+    faults.add_argument("--deaf-after-ms", type=int, default=0, help="read nothing from then on, and send on")
     faults.add_argument("--callbacks", choices=("ordered", "duplicated", "reordered"), default="ordered")
     faults.add_argument("--signature", choices=("good", "missing", "wrong"), default="good")
 
@@ -169,7 +170,7 @@ async def _exchange(card: dict[str, str]) -> RemoteExchange | None:
 
 def _faults(args: argparse.Namespace) -> Faults:
     names = ("jitter_ms", "burst_ms", "loss", "read_delay_ms", "second_socket", "omit_start", "never_start")
-    given = {name: getattr(args, name) for name in (*names, "half_open_after_ms", "callbacks")}
+    given = {name: getattr(args, name) for name in (*names, "half_open_after_ms", "deaf_after_ms", "callbacks")}
     if not 0 <= args.loss <= 1:
         raise Misuse(f"--loss is a share from 0 to 1, not {args.loss}")
     return replace(Faults(), **given)

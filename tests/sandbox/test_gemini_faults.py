@@ -208,6 +208,19 @@ async def test_an_empty_turn_is_complete_without_audio(gemini):
         assert any(m.data for m in await gemini.turn(session))
 
 
+async def test_a_refused_turn_is_complete_without_audio_and_says_why(gemini):
+    async with gemini.serve(faults=Faults(refused_turn=(1,))) as server, gemini.connect(server) as session:
+        await session.send_realtime_input(text="Hi")
+        messages = await gemini.turn(session)
+        assert not any(m.data for m in messages)
+        assert kinds(server) == ["turnComplete"]
+        assert messages[-1].server_content.turn_complete_reason is types.TurnCompleteReason.RESPONSE_REJECTED
+        await session.send_realtime_input(text="Hi")
+        messages = await gemini.turn(session)
+        assert any(m.data for m in messages)
+        assert messages[-1].server_content.turn_complete_reason is None
+
+
 async def test_a_missing_turn_complete_leaves_the_client_waiting_but_talks_on(gemini):
     async with (
         gemini.serve(gemini.Mind("One.", "Two."), faults=Faults(missing_turn_complete=(1,))) as server,

@@ -259,6 +259,30 @@ class TestFaultsOnPurpose:
         assert 10 <= len(arrived) <= 20
         assert record.ended_by == "caller hung up"
 
+    async def test_a_deaf_carrier_takes_nothing_and_sends_on(self, phone: Phone, server: Any) -> None:
+        arrived = []
+
+        async def stream(sock: Any) -> None:
+            await sock.begin()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    while True:
+                        arrived.append(await sock.receive())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    for _ in range(2_000):
+                        await sock.say(sound.tone((440,), 1_000))
+            live.hang_up()
+
+        phone.faults = Faults(deaf_after_ms=20)
+        server.pages |= {"/voice": server.connect(), "/stream": "<Response/>"}
+        server.stream = stream
+        live = phone.dial(f"{server.url}/voice", caller=Conversation(habits=STAYS))
+        record = await live.run()
+        assert len(arrived) > 30
+        assert record.streams[0].stream.received_messages < 10
+        assert record.ended_by == "caller hung up"
+
     async def test_a_slow_reader_makes_the_server_wait(self, phone: Phone, server: Any) -> None:
         """The carrier reads one message in 20 ms: what the server sends piles up on its own side."""
 
