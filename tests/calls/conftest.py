@@ -195,6 +195,8 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path, secure: ssl.SSL
 
     The stand-in model speaks TLS as the service does, so that every fault passes through the SDK as it is.
 
+    `send_buffer` bytes is what the system takes for a carrier that reads nothing; None: as much as it likes.
+
     `staffed` are the hours of the person whom calls are handed over to; None: there is nobody and no recorder.
     """
 
@@ -205,6 +207,7 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path, secure: ssl.SSL
         gemini: dict[str, Any] | None = None,
         warm: bool = True,
         staffed: Week | None = None,
+        send_buffer: int | None = None,
         **changes: Any,
     ) -> AsyncIterator[Site]:
         shutil.copy(empty_database, tmp_path / "switchboard.db")
@@ -239,7 +242,7 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path, secure: ssl.SSL
             parts.desk.business = parts.flow.desk_business()
             events: list[tuple[str, CallEvent]] = []
             parts.listeners.append(lambda sid, event, _: events.append((sid, event)))
-            async with serving(app) as url:
+            async with serving(app, send_buffer) as url:
                 if warm:
                     await parts.greetings.warm(parts.flow)
                 phone = Phone(account, TOKEN, exchange=exchange, voice=ToneVoice(MS_PER_WORD))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,6 @@ from pipecat.workers.runner import WorkerRunner
 
 from bot.call import REJOIN_SECONDS
 from bot.ports import SystemClock
-from bot.tape import TapeReader
 from sandbox.conversation import Habits, Turn
 from sandbox.mind import Reply, ToolCall
 from sandbox.twilio.exchange import RestFault
@@ -92,6 +90,7 @@ async def test_a_line_that_falls_silent_without_a_word_is_found_out(
 ) -> None:
     monkeypatch.setattr("bot.carriers.media_socket.QUIET_SECONDS", 1.0)
     monkeypatch.setattr("bot.call.REJOIN_SECONDS", 1.0)
+    monkeypatch.setattr("bot.call.START_SECONDS", 0.0)
     async with open_site() as site:
         site.phone.faults = LineFaults(half_open_after_ms=1_000)
         call = site.dial()
@@ -116,24 +115,6 @@ async def test_stalls_and_bursts_lose_nothing(open_site: Any, say: Say) -> None:
     assert [event.heard for event in events if event.kind == "bot_said"] == [1.0] * 3
     assert troubles(events) == []
     assert record.problems() == []
-
-
-async def test_messages_that_cannot_be_used_are_told_and_the_conversation_goes_on(open_site: Any, say: Say) -> None:
-    async with open_site(mind()) as site:
-        call = site.dial(say(), say(), habits=PATIENT)
-        caller = asyncio.create_task(call.run())
-        while not site.of("bot_stopped_speaking"):
-            await asyncio.sleep(0.02)
-        unknown = json.dumps({"event": "applause", "streamSid": call.line.stream.stream.stream_sid})
-        for message in ("garbage", "garbage", unknown, b"\x00" * 10):
-            await call.line.stream._socket.send(message)
-        record = await caller
-        events = await site.tape_of(record.call_sid)
-        tape = {data.data for data in TapeReader(site.call(record.call_sid).tape_path) if data.channel == "carrier.in"}
-    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
-    assert troubles(events) == ["carrier_not_json", "carrier_unknown_event", "carrier_binary"]
-    assert {b"garbage", unknown.encode()} <= tape
-    assert events[-1].reason == "goodbye"
 
 
 async def test_a_webhook_of_ours_that_fails_is_spoken_and_counted(open_site: Any) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from fakes.gemini import ListedMind
 
+from bot.gemini import GeminiSession
 from sandbox.conversation import Habits, Turn
-from sandbox.gemini import FaultPlan
+from sandbox.gemini import Close, FaultPlan
 from sandbox.gemini.faults import Faults
 from sandbox.mind import Reply, ToolCall
 
@@ -134,6 +135,54 @@ async def test_a_model_that_only_has_empty_turns(open_site: Any, say: Say) -> No
     assert failures["model_empty_turn"] == 2
     assert failures["model_silent"] == 1
     assert events[-1].reason == "model_silent"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_turn_that_the_model_refuses_is_asked_for_again(open_site: Any, say: Say) -> None:
+    mind = ListedMind("Not said.", "Here is the answer.", END_CALL, "Good bye to you.")
+    async with open_site(mind, gemini={"faults": Faults(refused_turn=(1,))}) as site:
+        record = await site.ring(say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [site.flow.opening, "Here is the answer.", "Good bye to you."]
+    assert troubles(events) == ["model_turn_refused", "model_empty_turn"]
+    assert next(event.detail for event in kinds(events, "trouble")) == "RESPONSE_REJECTED"
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_message_that_we_cannot_handle_is_told_and_the_conversation_goes_on(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hear, broken = GeminiSession._hear, iter([True])
+
+    def hear_once_in_vain(self: GeminiSession, transcription: Any) -> None:
+        if next(broken, False):
+            raise KeyError("a fault of ours")
+        hear(self, transcription)
+
+    monkeypatch.setattr(GeminiSession, "_hear", hear_once_in_vain)
+    async with open_site(ListedMind("This is the first answer.", END_CALL, "Good bye to you.")) as site:
+        record = await site.ring(say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
+    assert [event.detail for event in kinds(events, "trouble")] == ["KeyError"]
+    assert events[-1].reason == "goodbye"
+
+
+async def test_models_that_refuse_the_setup_are_passed_over(open_site: Any, say: Say) -> None:
+    """A flow that one model does not take, and a key that may not use another: the third one answers."""
+    refused = {
+        1: Faults(setup_close=Close(1007, "Request contains an invalid argument.")),
+        2: Faults(setup_close=Close(1008, "The project has no billing account.")),
+    }
+    models = ("gemini-3.8-live", "gemini-2.5-flash-native-audio-preview-12-2025", "gemini-3.1-flash-live-preview")
+    mind = ListedMind("This is the first answer.", END_CALL, "Good bye to you.")
+    async with open_site(mind, gemini={"faults": FaultPlan(sessions=refused)}, gemini_models=models) as site:
+        record = await site.ring(say(), say(), habits=PATIENT)
+        events = await site.tape_of(record.call_sid)
+    failed = [(event.model, event.failure) for event in kinds(events, "model_failed")]
+    assert failed == [(models[0], "rejected_setup"), (models[1], "no_live_access")]
+    assert [event.model for event in kinds(events, "model_connected")] == [models[2]]
+    assert said(events) == [site.flow.opening, "This is the first answer.", "Good bye to you."]
 
 
 ODD = {

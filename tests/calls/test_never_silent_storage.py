@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sqlite3
@@ -17,6 +18,7 @@ import pytest
 from fakes.gemini import ListedMind
 
 from bot.tape import TapeReader, TapeWriter
+from bot.tools import ToolBox
 from sandbox.conversation import Habits, Turn
 from sandbox.gemini.faults import Faults
 from sandbox.mind import Reply, ToolCall
@@ -51,6 +53,38 @@ def look(site: Any) -> Reply:
 def appointments(site: Any) -> int:
     desk = site.app.state.parts.desk
     return sum(len(desk.appointments(customer.id)) for customer in desk.find_customers("+15005550100"))
+
+
+async def test_a_booking_that_runs_on_after_the_call_is_told(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller has hung up, and the database holds the booking up for longer than the end of a call waits."""
+    finish, minds = ToolBox.finish, list[ListedMind]()
+    monkeypatch.setattr(ToolBox, "finish", lambda toolbox: finish(toolbox, 0.3))
+    async with open_site(lambda: minds.pop(0)) as site:
+        minds.append(ListedMind(look(site), booking(site)))
+        desk, released = site.app.state.parts.desk, threading.Event()
+        book = desk.book
+
+        def held_up(*args: Any, **options: Any) -> Any:
+            released.wait(20)
+            return book(*args, **options)
+
+        monkeypatch.setattr(desk, "book", held_up)
+        call = site.dial(say())
+        caller = asyncio.create_task(call.run())
+        while not any(event.name == "book_appointment" for event in site.of("tool_called")):
+            await asyncio.sleep(0.01)
+        call.hang_up()
+        record = await caller
+        events = await site.tape_of(record.call_sid)
+        assert appointments(site) == 0
+        released.set()
+        async with asyncio.timeout(10):
+            while not appointments(site):
+                await asyncio.sleep(0.02)
+    assert [event.failure for event in events if event.kind == "trouble"] == ["writes_unfinished"]
+    assert events[-1].reason == "caller_hung_up"
 
 
 async def test_a_database_that_is_locked_for_a_while_books_all_the_same(

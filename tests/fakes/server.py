@@ -12,9 +12,13 @@ import uvicorn
 
 
 @asynccontextmanager
-async def serving(app: Any, lifespan: Literal["on", "off"] = "on") -> AsyncIterator[str]:
-    """Gives its address. With `lifespan` off nothing is opened that calls need."""
+async def serving(
+    app: Any, lifespan: Literal["on", "off"] = "on", send_buffer: int | None = None
+) -> AsyncIterator[str]:
+    """Gives its address. With `lifespan` off nothing is opened that calls need. `send_buffer`: bytes of its sockets'."""
     with socket.socket() as listener:
+        if send_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_config=None, lifespan=lifespan, ws_per_message_deflate=False)
         server = uvicorn.Server(config)
