@@ -20,6 +20,7 @@ from bot.settings import Settings
 from bot.tape import TapeReader
 from desk.database import Database, open_database
 from records.derive import derive, load_prices
+from records.derive.cost import charge
 from records.derive.recording import write_recording
 from records.derive.timeline import read
 from records.inbox import Inbox, file_sha256, tape_key, tape_of
@@ -144,6 +145,7 @@ class CallSteps:
         except ModelError as error:
             logger.warning("The summary of call {} is by rules: the text model failed ({})", call_id, error.kind)
             return f"The summary is by rules: {error}"
+        record = charge(record, summary.usage, self._prices)
         self._parts.store.save(with_summary(record, summary.text, summary.fields, summary.by))
         return ""
 

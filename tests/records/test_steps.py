@@ -15,12 +15,14 @@ from bot.events import BotSaid
 from records.__main__ import main
 from records.inbox import archive, file_sha256, tape_key
 from records.job_log import ARCHIVE
-from records.record import TextUsage
+from records.record import CostLine, TextUsage
 from records.scorecard import score
 from records.steps import CallSteps
 from records.text_model import Summary
 
-PAID = Summary("They asked for a check-up.", {"name": "Emma"}, "gemini-x", TextUsage("summary", "gemini-x", {}))
+PAID = Summary(
+    "They asked for a check-up.", {"name": "Emma"}, "gemini-x", TextUsage("summary", "gemini-x", {"text_in": 9})
+)
 
 
 class Model:
@@ -56,6 +58,19 @@ def test_a_summary_is_paid_for_once(tmp_path: Path, make_record: Any) -> None:
     assert (outcome.summary, outcome.summarised_by) == ("They asked for a check-up.", "gemini-x")
     assert outcome.fields == {"service": "cleaning", "wishes": ["window seat"], "name": "Emma"}
     assert steps.summarise("CA2") == "", "asked again, it would have failed"
+    assert parts.store.call("CA2").text_usage == (PAID.usage,)
+    assert parts.store.call("CA2").cost.lines[-1] == CostLine("text_in", "gemini-x", 9, None)
+
+
+def test_what_a_summary_cost_stays_when_the_call_is_derived_again(tmp_path: Path, make_record: Any) -> None:
+    steps, parts = steps_with(tmp_path, Model())
+    tape = leave_tape(tmp_path, "CA1", BotSaid("Which day suits you?", 1.0, False))
+    parts.store.save(make_record("CA1", tape_sha256=file_sha256(tape), text_usage=(PAID.usage,)))
+    steps.derive("CA1")
+    record = parts.store.call("CA1")
+    assert record.text_usage == (PAID.usage,)
+    assert CostLine("text_in", "gemini-x", 9, None) in record.cost.lines
+    assert "gemini-x: no price for text_in" in [flag.detail for flag in record.flags]
 
 
 def test_without_the_text_model_the_rules_summary_stays_and_the_note_tells(tmp_path: Path, make_record: Any) -> None:
