@@ -15,7 +15,7 @@ import uvicorn
 async def serving(
     app: Any, lifespan: Literal["on", "off"] = "on", send_buffer: int | None = None
 ) -> AsyncIterator[str]:
-    """Gives its address. With `lifespan` off nothing is opened that calls need. `send_buffer`: its sockets', in bytes."""
+    """Gives its address. With `lifespan` off nothing is opened that calls need. `send_buffer`: bytes of a socket's."""
     with socket.socket() as listener:
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
