@@ -264,7 +264,8 @@ async def test_a_stream_that_fails_by_a_fault_of_ours_and_stays_away_is_not_wait
     monkeypatch.setattr(MediaSocket, "_read", once(fail, MediaSocket._read))
     async with open_site() as site:
         site.app.state.calls.claim_stream = once(site.app.state.calls.claim_stream, lambda *_: 1 / 0)
-        record = await site.ring()
+        async with asyncio.timeout(20):
+            record = await site.ring()
         events = await site.tape_of(record.call_sid)
     assert [text for _, text in record.announcements] == [site.flow.phrases.sorry_lost]
     assert events[-1].reason == "stream_lost"

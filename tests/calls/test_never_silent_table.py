@@ -51,10 +51,6 @@ def running_tests() -> Counter[str]:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def test_there_is_a_row_for_every_failure() -> None:
-    assert len(ROWS) >= 75
-
-
 @pytest.mark.parametrize("row", ROWS, ids=[row.what for row in ROWS])
 def test_a_row_can_be_held_to_what_it_says(row: Row, request: pytest.FixtureRequest) -> None:
     """What it says is known by name, and its test is run, by one name only, under the watch of `rows_hold`."""
