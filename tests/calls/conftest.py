@@ -242,7 +242,7 @@ def open_site(tmp_path: Path, empty_database: Path, clips: Path, secure: ssl.SSL
             parts.desk.business = parts.flow.desk_business()
             events: list[tuple[str, CallEvent]] = []
             parts.listeners.append(lambda sid, event, _: events.append((sid, event)))
-            async with serving(app, send_buffer) as url:
+            async with serving(app, send_buffer=send_buffer) as url:
                 if warm:
                     await parts.greetings.warm(parts.flow)
                 phone = Phone(account, TOKEN, exchange=exchange, voice=ToneVoice(MS_PER_WORD))
