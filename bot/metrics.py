@@ -90,9 +90,11 @@ class Metrics:
         )
         self.worker_restarts = self._counter("worker_restarts", "Times the worker ended by itself.")
         self.jobs = Gauge(
-            "switchboard_jobs", "Finished calls whose records are not all made, by status.", ["status"],
+            "switchboard_jobs",
+            "Steps of finished calls that are not done, and webhooks not delivered, by status.",
+            ["status"],
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.call_seconds = self._histogram("call_seconds", "Length of a call.", _DURATION)
         self.webhook_seconds = self._histogram("webhook_seconds", "Answering a webhook of the carrier.", _WEBHOOK)
         self.model_setup_seconds = self._histogram("model_setup_seconds", "Opening a model session.", _SETUP)

@@ -90,7 +90,7 @@ class Worker:
         return await self._process.wait()
 
     def _take(self, line: bytes) -> None:
-        """A line of the worker's: how many jobs stand how, ``{"pending": 1, "running": 1, "failed": 0}``."""
+        """A line of the worker's: how many steps and webhooks stand how: ``{"pending": 1, "webhooks_failed": 0}``."""
         try:
             for status, count in json.loads(line).items():
                 self._metrics.jobs.labels(status).set(count)
