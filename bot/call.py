@@ -243,6 +243,9 @@ class Call:
                     self.end("caller_hung_up")
                 elif how == "lost" and self.reason is None:
                     self._after(self._give_up_unless_rejoined())
+                elif how == "closed" and self.reason is None:
+                    # Before its end a call's stream is closed by nobody but its pipeline, which breaks down.
+                    self._pipeline_failed("closed the stream")
 
     def after_stream(self) -> NextStep:
         """The stream is over and the caller is still there: the parting words, or another stream."""
@@ -331,7 +334,9 @@ class Call:
         if self.reason is not None or task.cancelled():
             return
         error = task.exception()
-        detail = type(error).__name__ if error else "ended by itself"
+        self._pipeline_failed(type(error).__name__ if error else "ended by itself")
+
+    def _pipeline_failed(self, detail: str) -> None:
         self._pipeline_over = True
         self._give_up("failed", Trouble("pipeline", "pipeline", "sorry_lost", detail))
 

@@ -169,7 +169,7 @@ async def _open_socket(uri: str, **options: Any) -> AsyncIterator[Any]:
             yield line.socket
         finally:
             # The socket's transport keeps the context it was made in, which keeps this line: a circle otherwise.
-            line.socket = None
+            line.socket = line.tap = None
 
 
 class _Nobody:

@@ -71,6 +71,9 @@ class LineCall:
             raise StreamRejected("token", "wrong or used")
         self._token = ""
 
+    def carrier_failed(self, trouble: Trouble) -> None:
+        self.record(trouble)
+
     async def serve_stream(self, opened: OpenStream) -> None:
         self.streams += 1
         self.socket.attach(opened)

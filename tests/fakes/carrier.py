@@ -154,5 +154,6 @@ class Line:
 
 
 async def settle() -> None:
-    for _ in range(10):
+    """Let what waits be read: one message in each turn of the loop."""
+    for _ in range(100):
         await asyncio.sleep(0)
