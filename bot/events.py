@@ -10,7 +10,7 @@ To measure or show something new: one event here, one derivation in records/deri
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import orjson
@@ -50,7 +50,7 @@ class CallEvent:
 
     def to_json(self) -> bytes:
         """The event as sorted-key JSON: ``{"kind": ..., **fields}``."""
-        return orjson.dumps({"kind": self.kind, **asdict(self)}, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps({"kind": self.kind, **vars(self)}, option=orjson.OPT_SORT_KEYS)
 
     @staticmethod
     def from_json(data: bytes | str) -> CallEvent:
