@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.events import said
 from fakes.gemini import ListedMind
 
 from bot.flow import Week
@@ -38,10 +39,6 @@ WAITS = Habits(end_ms=800, stays=True, hello_ms=60_000)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.carriers.twilio._QUIET_SECONDS", 1.5)
     monkeypatch.setattr("bot.handover.RECORDING_SECONDS", 3.0)
-
-
-def said(events: list[Any]) -> list[str]:
-    return [event.text for event in events if event.kind == "bot_said"]
 
 
 def of(events: list[Any], *kinds: str) -> list[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fakes.events import said, troubles
 from fakes.gemini import ListedMind
 from pipecat.workers.runner import WorkerRunner
 
@@ -25,14 +26,6 @@ PATIENT = Habits(end_ms=1500, stays=True, hello_ms=30_000)
 
 def mind() -> ListedMind:
     return ListedMind("This is the first answer.", END_CALL, "Good bye to you.")
-
-
-def said(events: list[Any]) -> list[str]:
-    return [event.text for event in events if event.kind == "bot_said"]
-
-
-def troubles(events: list[Any]) -> list[str]:
-    return [event.failure for event in events if event.kind == "trouble"]
 
 
 async def test_a_socket_that_is_cut_is_opened_again_and_the_conversation_goes_on(open_site: Any, say: Say) -> None:

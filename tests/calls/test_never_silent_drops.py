@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from fakes.events import said
 from fakes.gemini import ListedMind
 
 from sandbox import sound
@@ -75,10 +76,6 @@ async def ring(open_site: Any, say: Say, where: str, drops: int, tls: ssl.SSLCon
 
 def failed(events: list[Any]) -> list[tuple[str, str]]:
     return [(event.model, event.failure) for event in events if event.kind == "model_failed"]
-
-
-def said(events: list[Any]) -> list[str]:
-    return [event.text for event in events if event.kind == "bot_said"]
 
 
 @pytest.mark.parametrize("where", [where for where in WHERE if where != GOODBYE])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fakes.events import kinds, said, troubles
 from fakes.gemini import ListedMind
 
 from bot.gemini import GeminiSession
@@ -21,18 +22,6 @@ END_CALL = Reply(calls=[ToolCall("end_call")])
 PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
 BRIEF = Habits(linger_ms=4000, hello_ms=30_000)
 PATIENT = Habits(end_ms=2500, stays=True, hello_ms=30_000)
-
-
-def said(events: list[Any]) -> list[str]:
-    return [event.text for event in events if event.kind == "bot_said"]
-
-
-def troubles(events: list[Any]) -> list[str]:
-    return [event.failure for event in events if event.kind == "trouble"]
-
-
-def kinds(events: list[Any], kind: str) -> list[Any]:
-    return [event for event in events if event.kind == kind]
 
 
 async def test_a_model_that_takes_audio_and_says_nothing(open_site: Any, say: Say) -> None:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import httpx
 import pytest
+from fakes.events import said, troubles
 from fakes.gemini import ListedMind
 
 from bot.carriers.media_socket import MediaSocket
@@ -33,14 +34,6 @@ CARRIERS_WORDS = "We are sorry, an application error has occurred. Goodbye."
 
 def mind() -> ListedMind:
     return ListedMind("This is the first answer.", END_CALL, "Good bye to you.")
-
-
-def said(events: list[Any]) -> list[str]:
-    return [event.text for event in events if event.kind == "bot_said"]
-
-
-def troubles(events: list[Any]) -> list[str]:
-    return [event.failure for event in events if event.kind == "trouble"]
 
 
 def once(first: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:

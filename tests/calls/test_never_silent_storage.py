@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.events import said
 from fakes.gemini import ListedMind
 
 from bot.tape import TapeReader, TapeWriter
@@ -27,10 +28,6 @@ Say = Callable[..., Turn]
 END_CALL = Reply(calls=[ToolCall("end_call")])
 PATIENT = Habits(end_ms=2500, stays=True, hello_ms=30_000)
 MESSAGE = ToolCall("take_message", {"name": "Ada Lovelace", "message": "Please call me back."})
-
-
-def said(events: list[Any]) -> list[str]:
-    return [event.text for event in events if event.kind == "bot_said"]
 
 
 def statuses(events: list[Any], tool: str) -> list[str]:
