@@ -53,7 +53,6 @@ def _encode_table() -> NDArray[np.uint8]:
 _DECODE = _decode_table()
 _DECODE_FLOAT = _DECODE.astype(np.float64)
 _ENCODE = _encode_table()
-_SQUARE = _DECODE.astype(np.int64) ** 2
 
 
 def ulaw_to_pcm(ulaw: bytes) -> bytes:
@@ -116,20 +115,24 @@ _UP_MATRIX = _up_matrix(_BLOCK)
 _DOWN_MATRIX = _down_matrix(_BLOCK)
 
 
-def _filter(window: NDArray[np.float64], step: int, matrix: NDArray[np.float64]) -> NDArray[np.int16]:
+_SAMPLE = np.arange(-32_768, 32_768).astype("<i2")
+_CODE = _ENCODE[_SAMPLE.view(np.uint16)]
+
+
+def _filter(
+    window: NDArray[np.float64], step: int, matrix: NDArray[np.float64], table: NDArray[np.generic]
+) -> NDArray[np.generic]:
     """One product for all outputs: each row of `window`, `step` samples after the last, by `matrix`.
 
-    `window` must be contiguous and hold whole rows. Rounds half up and clips to 16 bit.
+    `window` must be contiguous and hold whole rows. Rounds half up, clips to 16 bit and gives of each what `table` has,
+    which begins at -32768: numpy does the latter three in one, for a third of what they take one by one.
     """
     length = len(matrix)
     rows = (len(window) - length) // step + 1
     overlapping = np.ndarray((rows, length), np.float64, window, 0, (8 * step, 8))
-    output: NDArray[np.float64] = np.dot(overlapping, matrix)
-    output += 0.5
-    np.floor(output, out=output)
-    np.minimum(output, 32_767.0, out=output)
-    np.maximum(output, -32_768.0, out=output)
-    return output.ravel().astype("<i2")
+    place: NDArray[np.float64] = np.dot(overlapping, matrix)
+    place += 32_768.5
+    return table.take(place.astype(np.intp), mode="clip")
 
 
 class Upsampler:
@@ -145,7 +148,7 @@ class Upsampler:
         """Convert any number of bytes; each gives 4 bytes at once (160 give 640)."""
         if not ulaw:
             return b""
-        return self._convert(_DECODE_FLOAT.take(np.frombuffer(ulaw, np.uint8)))
+        return self._convert(_DECODE_FLOAT.take(np.frombuffer(ulaw, np.uint8), mode="clip"))
 
     def flush(self) -> bytes:
         """The 4 ms (128 bytes) still in the filter; then as new."""
@@ -163,7 +166,7 @@ class Upsampler:
         window[:_UP_HISTORY] = self._history
         window[_UP_HISTORY : _UP_HISTORY + fed] = samples
         self._history = window[fed : fed + _UP_HISTORY]
-        return _filter(window, _BLOCK, _UP_MATRIX)[: 2 * fed].tobytes()
+        return _filter(window, _BLOCK, _UP_MATRIX, _SAMPLE).tobytes()[: 4 * fed]
 
 
 class Downsampler:
@@ -206,12 +209,13 @@ class Downsampler:
         self._held = window[3 * outputs : filled]
         if not outputs:
             return b""
-        return _ENCODE.take(_filter(window, 3 * _BLOCK, _DOWN_MATRIX)[:outputs].view(np.uint16)).tobytes()
+        return _filter(window, 3 * _BLOCK, _DOWN_MATRIX, _CODE).tobytes()[:outputs]
 
 
 def mean_square(ulaw: bytes) -> int:
     """The energy of mu-law audio (at least one byte): 1073741824 is 0 dBov."""
-    return int(_SQUARE.take(np.frombuffer(ulaw, np.uint8)).sum()) // len(ulaw)
+    samples = _DECODE_FLOAT.take(np.frombuffer(ulaw, np.uint8), mode="clip")
+    return int(samples.dot(samples)) // len(ulaw)  # whole numbers below 2^53: exact in any order
 
 
 # -- who is speaking --------------------------------------------------------------------------------------------------
