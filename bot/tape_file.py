@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import orjson
 import zstandard
@@ -68,9 +68,11 @@ CHANNELS: dict[str, dict[str, object]] = {
 _CHANNEL_IDS = {name: number for number, name in enumerate(CHANNELS, 1)}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record: Unix time and monotonic time in ns, both stamped when it was put, and the data as it was put."""
+class Record(NamedTuple):
+    """One record: Unix time and monotonic time in ns, both stamped when it was put, and the data as it was put.
+
+    A tuple, because three are made for each frame of a call: five times as fast as a frozen dataclass.
+    """
 
     channel: str
     wall_ns: int
