@@ -29,6 +29,9 @@ from pipecat.transports.websocket.fastapi import (
 )
 from starlette.websockets import WebSocket
 
+LEAD_SECONDS = 0.02
+"""So much audio is left at the carrier when the next is sent: a loop that is later than this can be heard."""
+
 
 class CallTransport(FastAPIWebsocketTransport):
     """Pipecat's WebSocket transport on the short way."""
@@ -89,11 +92,20 @@ class _Output(FastAPIWebsocketOutputTransport):
         await self.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Send a frame as it is, then wait as long as it lasts."""
+        """Send a frame as it is, then wait until the next one is due."""
         taken = await self._write_frame(frame)
         if taken:
-            await self._write_audio_sleep()  # type: ignore[no-untyped-call]
+            await self._write_audio_sleep()
         return taken
+
+    async def _write_audio_sleep(self) -> None:
+        """Wait until all but `LEAD_SECONDS` of what was sent can have been played.
+
+        ``_next_send_time`` is when all of it can; Pipecat sets it to 0 where what waits at the carrier is dropped.
+        """
+        now = asyncio.get_running_loop().time()
+        self._next_send_time = max(self._next_send_time, now) + self._send_interval  # type: ignore[assignment]
+        await asyncio.sleep(max(0.0, self._next_send_time - now - LEAD_SECONDS))
 
 
 class _Sender(BaseOutputTransport.MediaSender):

@@ -31,8 +31,8 @@ from bot.carriers.media_socket import MediaSerializer, MediaSocket, end_of_turn
 from bot.gemini import GeminiSession
 from bot.lane import CallTransport
 
-CHUNK_10MS = 2
-"""Audio goes out in messages of 20 ms. Pipecat keeps two of them ahead of real time: so much waits at the carrier."""
+CHUNK_10MS = 4
+"""Audio goes out in messages of 40 ms; with what `bot.lane` sends ahead, 20 to 60 ms wait at the carrier."""
 _CLIP_PIECE_MS = 200
 
 

@@ -44,7 +44,7 @@ def test_what_the_lane_replaces_is_there_and_called_alike(ours: type, theirs: ty
     replaced = {name for name in vars(ours) if not name.startswith("__")} - {"_next_queued", "_abc_impl"}
     expected = {
         lane._Input: {"_create_audio_task", "push_audio_frame"},
-        lane._Output: {"set_transport_ready", "write_audio_frame"},
+        lane._Output: {"set_transport_ready", "write_audio_frame", "_write_audio_sleep"},
         lane._Sender: {"_audio_task_handler"},
     }
     assert replaced == expected[ours]
@@ -99,6 +99,11 @@ def test_a_write_is_a_serialised_frame_and_a_wait() -> None:
     assert "await self._write_frame(frame)" in writing
     assert "await self._write_audio_sleep()" in writing
     assert "serializer.serialize(frame)" in source(FastAPIWebsocketOutputTransport._write_frame)
+    assert "self._send_interval = (self.audio_chunk_size / self.sample_rate) / 2" in source(
+        FastAPIWebsocketOutputTransport
+    )
+    interrupted = source(FastAPIWebsocketOutputTransport.process_frame)
+    assert "await self._write_frame(frame)\n            self._next_send_time = 0" in interrupted
 
 
 def test_the_senders_queue_is_handled_as_the_lane_handles_it() -> None:
