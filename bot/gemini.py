@@ -37,7 +37,8 @@ from bot.audio import MODEL_OUT_HZ
 from bot.errors import ModelError
 from bot.events import CallerSaid, CallEvent, Grounded, ModelConnected, ModelFailed, ModelGoAway, TokensUsed, Trouble
 from bot.flow import Flow
-from bot.gemini_client import Connection, GeminiClients, Tap, audio_of
+from bot.gemini_client import Connection, GeminiClients, Tap
+from bot.gemini_frames import audio_of
 from bot.gemini_memory import CallerAudio, CallerWords, Conversation, note
 from bot.gemini_models import EXPECTED, Attempt, Attempts, classify, live_config, profile_of
 from bot.gemini_uplink import Uplink, send_history

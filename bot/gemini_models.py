@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
+import orjson
 from google.genai import types
 from google.genai.errors import APIError
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -160,20 +162,27 @@ def _activity(flow: Flow) -> types.AutomaticActivityDetection:
 
 
 def _tools(profile: ModelProfile, tools: Iterable[ToolDeclaration], search: bool) -> list[types.Tool | object]:
+    asked = orjson.dumps([(tool.name, tool.description, tool.parameters) for tool in tools])
+    return list(_declared(profile.behavior, asked, search))
+
+
+@lru_cache(maxsize=64)
+def _declared(behavior: types.Behavior | None, tools: bytes, search: bool) -> tuple[types.Tool, ...]:
+    """The same functions are the same objects for all calls: the SDK takes long to make them (docs/decisions/0017)."""
     functions = [
         types.FunctionDeclaration(
-            name=tool.name,
-            description=tool.description,
+            name=name,
+            description=description,
             # A function without arguments has no schema: an object without properties is refused.
-            parameters=types.Schema.model_validate(tool.parameters) if tool.parameters.get("properties") else None,
-            behavior=profile.behavior,
+            parameters=types.Schema.model_validate(parameters) if parameters.get("properties") else None,
+            behavior=behavior,
         )
-        for tool in tools
+        for name, description, parameters in orjson.loads(tools)
     ]
-    declared: list[types.Tool | object] = [types.Tool(function_declarations=functions)] if functions else []
+    declared = [types.Tool(function_declarations=functions)] if functions else []
     if search:
         declared.append(types.Tool(google_search=types.GoogleSearch()))
-    return declared
+    return tuple(declared)
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

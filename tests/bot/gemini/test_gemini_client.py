@@ -15,7 +15,8 @@ from google import genai
 from google.genai import types
 
 from bot.errors import ModelError
-from bot.gemini_client import audio_of, is_word_for_word, probe, speak_once, speech_alone
+from bot.gemini_client import is_word_for_word, probe, speak_once
+from bot.gemini_frames import audio_of, speech_alone
 from bot.gemini_models import LIVE_3_8, live_config, profile_of
 from sandbox.gemini import Close, Faults
 
@@ -46,6 +47,38 @@ async def test_a_rehearsal_goes_through_the_sdk_and_reaches_no_server(gemini: Ho
     for model in MODELS:
         config = live_config(profile_of(model), gemini.flow, "Be brief.", gemini.Tools().declarations)
         await clients.rehearse(model, config)
+
+
+async def test_a_setup_says_its_own_tools_whoever_had_them_put_into_words(gemini: House) -> None:
+    functions = gemini.Tools().declarations
+    wanted = [
+        (functions, "first"),
+        (functions, "second"),
+        ([], "third"),
+        (functions[:1], "fourth"),
+        (functions, "fifth"),
+    ]
+    setups: list[dict[str, Any]] = []
+
+    def tap(channel: str, frame: bytes) -> None:
+        if channel == "model.in":
+            setups.append(json.loads(frame)["setup"])
+
+    async with gemini.serve() as server:
+        clients = await gemini.clients(server.url)
+        for tools, instruction in wanted:
+            async with clients.connect(LIVE, live_config(LIVE_3_8, gemini.flow, instruction, tools), tap):
+                pass
+        alone = await gemini.clients(server.url)
+        async with alone.connect(LIVE, live_config(LIVE_3_8, gemini.flow, "fifth", functions), tap):
+            pass
+        assert [session.close_code for session in server.sessions] == [1000] * 6
+    assert [setup["systemInstruction"]["parts"][0]["text"] for setup in setups[:5]] == [word for _, word in wanted]
+    named = [
+        [each["name"] for tool in setup.get("tools", []) for each in tool["functionDeclarations"]] for setup in setups
+    ]
+    assert named == [[each.name for each in tools] for tools, _ in wanted] + [[each.name for each in functions]]
+    assert setups[4] == setups[5], "as the SDK says them, whether for the first time or not"
 
 
 # -- audio alone ------------------------------------------------------------------------------------------------------
