@@ -154,9 +154,10 @@ def _longest(run: dict[str, Any], name: str) -> float | None:
 
 
 def stage_rows(stages: dict[str, Any]) -> list[dict[str, Any]]:
-    """Microseconds of each stage for each 20 ms frame that passes it, and its share of the process's CPU time.
+    """Microseconds of each stage for each frame that passes it, and its share of the process's CPU time.
 
-    What goes both ways is given by 20 ms of a call, as the caller's frames are.
+    A frame is 20 ms of the caller, 40 ms of the bot; what goes both ways is given by 20 ms
+    of a call, as the caller's frames are.
     """
     order = {"up": 0, "down": 1, "both": 2}
     rows = []
@@ -301,8 +302,9 @@ def _parts(result: dict[str, Any]) -> Iterable[str]:
     if result["stages"]:
         yield "## A frame's microseconds"
         yield (
-            "CPU of Switchboard's stages for each 20 ms frame that passes them, with many calls up and the bot "
-            "speaking part of the time. Each stopwatch costs about a microsecond itself, so the sum is too high."
+            "CPU of Switchboard's stages for each frame that passes them (20 ms up, 40 ms down), with many calls up "
+            "and the bot speaking part of the time. Each stopwatch costs about a microsecond itself, so the sum is "
+            "too high."
         )
         yield markdown(
             ("stage", "way", "us per frame", "share of the CPU"),
