@@ -33,6 +33,7 @@ from bot.errors import ModelError
 from bot.gemini_frames import audio_of, speech_alone
 from bot.gemini_models import classify, profile_of, speaking_config
 from bot.settings import Settings
+from bot.sockets import ModelSocket
 
 SETUP_SECONDS = 5.0
 """A session that is not ready by then counts as failed."""
@@ -49,6 +50,7 @@ _SOCKET_OPTIONS: dict[str, Any] = {
     "ping_timeout": 60,  # pongs of the service were seen to take up to 30 s
     "close_timeout": 0.5,
     "max_size": 8 * 1024 * 1024,
+    "create_connection": ModelSocket,
 }
 
 _AUDIO_MESSAGE = b'{"realtimeInput":{"audio":{"data":"%%b","mimeType":"audio/pcm;rate=%d"}}}' % MODEL_IN_HZ

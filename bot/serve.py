@@ -122,6 +122,7 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
             log_config=None,
             access_log=False,
             lifespan="on",
+            ws="bot.sockets:CarrierSocket",
             ws_max_size=LARGEST_MESSAGE_BYTES,
             ws_per_message_deflate=False,
             proxy_headers=False,

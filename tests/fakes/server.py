@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import uvicorn
 
+from bot.sockets import CarrierSocket
+
 
 @asynccontextmanager
 async def serving(
@@ -20,7 +22,7 @@ async def serving(
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, lifespan=lifespan, ws_per_message_deflate=False)
+        config = uvicorn.Config(app, log_config=None, lifespan=lifespan, ws=CarrierSocket, ws_per_message_deflate=False)
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         task = asyncio.create_task(server.serve(sockets=[listener]))
