@@ -255,7 +255,8 @@ REQUEST_SECONDS = 5.0
 HANG_UP_SECONDS = 10.0
 """The longest that a hang-up is tried. Then the socket is closed and ``after-stream`` answers with a hang-up."""
 _BACKOFF_SECONDS = (0.25, 0.5, 1.0)
-_REMEMBERED = 10_000
+_REMEMBERED = 1_000
+"""So many of the last calls that were hung up are not hung up again."""
 # "not found" and "call is not in progress": the call that should end is over already.
 _ALREADY_OVER = (20404, 21220)
 
@@ -287,10 +288,11 @@ class CarrierRest:
         self._clock = clock
         self._client: Client | None = None
         self._hang_ups: dict[str, asyncio.Task[None]] = {}
+        self._hung_up: dict[str, None] = {}
 
     async def close(self) -> None:
         """Stop hanging up, and close the connections."""
-        asking = [task for task in self._hang_ups.values() if not task.done()]
+        asking = list(self._hang_ups.values())
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
@@ -304,19 +306,14 @@ class CarrierRest:
         Raises `bot.errors.CarrierUnreachable` when Twilio refused, failed or did not answer within `HANG_UP_SECONDS`;
         it may then be tried again.
         """
+        if call_sid in self._hung_up:
+            return
         task = self._hang_ups.get(call_sid)
         if task is None:
-            while len(self._hang_ups) >= _REMEMBERED:
-                del self._hang_ups[next(iter(self._hang_ups))]
             task = asyncio.create_task(self._hang_up(call_sid), name=f"hang up {call_sid}")
-            # Whoever asked may have stopped waiting: then nobody else looks at how it ended.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            task.add_done_callback(lambda done: self._asked(call_sid, done))
             self._hang_ups[call_sid] = task
-        try:
-            await asyncio.shield(task)
-        except CarrierUnreachable:
-            self._hang_ups.pop(call_sid, None)
-            raise
+        await asyncio.shield(task)
 
     async def check_credentials(self) -> str:
         """The account's friendly name.
@@ -358,6 +355,15 @@ class CarrierRest:
                 trunk_sid="",
             )
         )
+
+    def _asked(self, call_sid: str, task: asyncio.Task[None]) -> None:
+        """A hang-up came to its end. Whoever asked may have stopped waiting: then nobody else looks at how."""
+        del self._hang_ups[call_sid]
+        if task.cancelled() or task.exception():
+            return
+        self._hung_up[call_sid] = None
+        if len(self._hung_up) > _REMEMBERED:
+            del self._hung_up[next(iter(self._hung_up))]
 
     async def _hang_up(self, call_sid: str) -> None:
         try:
