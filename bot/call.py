@@ -252,8 +252,11 @@ class Call:
         if self.reason is None:
             return NextStep("", "reconnect", self._flow.language)
         self._parting_asked.set()
-        if self.handover:
-            return self.handover.next_step(self._parting)
+        return self.handover.next_step(self._parting) if self.handover else self.parting
+
+    @property
+    def parting(self) -> NextStep:
+        """What the carrier does at the end of a call that nobody takes over: the parting words, and a hang-up."""
         return NextStep(self._parting, "hang_up", self._flow.language)
 
     def carrier_status(self, status: str, sequence: int | None) -> None:

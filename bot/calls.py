@@ -6,14 +6,17 @@ import asyncio
 import gc
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
 
 from loguru import logger
 
 from bot.call import Call, CallParts
-from bot.carriers import Briefing, Dialled, NextStep, RecordedMessage, Refusal
+from bot.carriers import Briefing, Dialled, KnownCall, NextStep, RecordedMessage, Refusal
 from bot.errors import ModelError, StreamRejected
 from bot.events import CallEnded, CallReceived, CallRefused, EndReason, Trouble
-from bot.handover import briefing_for, message_step
+from bot.handover import Handover, briefing_for, message_step
+from bot.metrics import Metrics
 from bot.tools import CallFacts
 
 KEEP_SECONDS = 300.0
@@ -28,12 +31,53 @@ QUIET_CALLS = 3
 _STORE_AGAIN_SECONDS = (0.0, 1.0, 5.0, 20.0)
 
 
+@dataclass(frozen=True, slots=True)
+class EndedCall:
+    """What is kept of a call that is over, for the carrier's late questions. Fulfils `bot.carriers.KnownCall`.
+
+    A `Call` would keep ten times as much (docs/decisions/0016). `parting` is what a caller is told who is still there;
+    `tape_path` is where the tape lies.
+    """
+
+    facts: CallFacts
+    reason: EndReason
+    parting: NextStep
+    handover: Handover | None
+    tape_path: Path
+    metrics: Metrics
+
+    @property
+    def call_sid(self) -> str:
+        """The carrier's id of the call."""
+        return self.facts.call_sid
+
+    @property
+    def stream_token(self) -> str:
+        """None: no media stream can be opened any more."""
+        return ""
+
+    def after_stream(self) -> NextStep:
+        """As while the call ended: the parting words, or what the handover says."""
+        return self.handover.next_step(self.parting.say) if self.handover else self.parting
+
+    def carrier_status(self, status: str, sequence: int | None) -> None:
+        """Nothing can change any more."""
+
+    def carrier_failed(self, trouble: Trouble) -> None:
+        """Counted only: the tape is closed."""
+        self.metrics.observe(trouble)
+
+    async def over(self) -> None:
+        """It is."""
+
+
 class Calls:
     """Fulfils `bot.carriers.Calls`."""
 
     def __init__(self, parts: CallParts) -> None:
         self._parts = parts
         self._calls: dict[str, Call] = {}
+        self._ended: dict[str, EndedCall] = {}
         self._refusals: dict[str, Refusal] = {}
         self._over: deque[tuple[int, str]] = deque()
         self._followers: set[asyncio.Task[None]] = set()
@@ -46,10 +90,10 @@ class Calls:
         """Calls that have not been told to end."""
         return [call for call in self._calls.values() if call.reason is None]
 
-    def receive(self, *, call_sid: str, account_sid: str, from_number: str, to_number: str) -> Call | Refusal:
+    def receive(self, *, call_sid: str, account_sid: str, from_number: str, to_number: str) -> KnownCall | Refusal:
         """Take a call and start it in the background, or say why not. The same `call_sid` again: the same answer."""
         self._forget()
-        known = self._calls.get(call_sid) or self._refusals.get(call_sid)
+        known = self.get(call_sid) or self._refusals.get(call_sid)
         if known is not None:
             return known
         reason = self._reason_to_refuse()
@@ -65,18 +109,20 @@ class Calls:
         self._follow(self._see_out(call))
         return call
 
-    def get(self, call_sid: str) -> Call | None:
+    def get(self, call_sid: str) -> Call | EndedCall | None:
         """The call, while it is known here."""
-        return self._calls.get(call_sid)
+        return self._calls.get(call_sid) or self._ended.get(call_sid)
 
     def claim_stream(self, call_sid: str, token: str) -> Call:
         """Spend a token for a media stream.
 
         Raises `bot.errors.StreamRejected` for an unknown call, a wrong or spent token, and a second stream.
         """
-        call = self._calls.get(call_sid)
+        call = self.get(call_sid)
         if call is None:
             raise StreamRejected("unknown_call", "No such call was announced by a webhook.")
+        if isinstance(call, EndedCall):
+            raise StreamRejected("call_over", "The call is over; no media stream can be opened for it.")
         call.claim(token)
         return call
 
@@ -84,7 +130,7 @@ class Calls:
 
     def after_dial(self, call_sid: str, status: Dialled, *, bridged: bool) -> NextStep:
         """Ringing a person, and the talk with them if there was one, is over: what now?"""
-        call, flow = self._calls.get(call_sid), self._parts.flow
+        call, flow = self.get(call_sid), self._parts.flow
         if call and call.handover:
             call.handover.dial_ended(status, bridged=bridged)
             return call.handover.next_step()
@@ -92,12 +138,12 @@ class Calls:
 
     def briefing(self, call_sid: str) -> Briefing:
         """What the person hears who picked up for this call."""
-        call = self._calls.get(call_sid)
+        call = self.get(call_sid)
         return call.handover.briefing() if call and call.handover else briefing_for(self._parts.flow)
 
     def accepted(self, call_sid: str) -> None:
         """The person took the call."""
-        if (call := self._calls.get(call_sid)) and call.handover:
+        if (call := self.get(call_sid)) and call.handover:
             call.handover.accepted()
 
     def after_message(self, message: RecordedMessage) -> NextStep:
@@ -107,7 +153,7 @@ class Calls:
 
     async def keep_message(self, message: RecordedMessage) -> None:
         """Store a message for the staff, once however often it is told. Raises what the desk raises."""
-        call = self._calls.get(message.call_sid)
+        call = self.get(message.call_sid)
         facts = call.facts if call else CallFacts(message.call_sid, message.from_number, "")
         try:
             await asyncio.to_thread(
@@ -119,8 +165,7 @@ class Calls:
             )
         except Exception:
             trouble = Trouble("message_not_stored", "desk", "nothing", message.recording_sid)
-            on_tape = call is not None and call.tape_path is None
-            call.record(trouble) if call and on_tape else self._parts.metrics.observe(trouble)
+            call.carrier_failed(trouble) if call else self._parts.metrics.observe(trouble)
             raise
         if call and call.handover:
             call.handover.message_recorded(message)
@@ -204,19 +249,30 @@ class Calls:
             self._model_failed = (self._parts.clock.now_ns(), call.model_failure)
         elif call.reason in ("goodbye", "caller_hung_up", "transferred", "message_taken", "nobody_there", "time_limit"):
             self._model_failed = None
-        self._over.append((self._parts.clock.now_ns(), call.call_sid))
+        self._end(call)
         del call
         self._seen_out += 1
         if self._seen_out >= COLLECT_CALLS and len(self.in_progress) <= QUIET_CALLS:
             self._seen_out = 0
             gc.collect()
 
+    def _end(self, call: Call) -> None:
+        """Know of a call only what may be asked yet."""
+        assert call.reason is not None
+        assert call.tape_path is not None
+        call_sid = call.call_sid
+        self._ended[call_sid] = EndedCall(
+            call.facts, call.reason, call.parting, call.handover, call.tape_path, self._parts.metrics
+        )
+        del self._calls[call_sid]
+        self._over.append((self._parts.clock.now_ns(), call_sid))
+
     def _forget(self) -> None:
         """Calls that have been over for long are not known any more."""
         now_ns = self._parts.clock.now_ns()
         while self._over and now_ns - self._over[0][0] >= KEEP_SECONDS * 1e9:
             _, call_sid = self._over.popleft()
-            self._calls.pop(call_sid, None)
+            self._ended.pop(call_sid, None)
             self._refusals.pop(call_sid, None)
 
     def _follow(self, work: Coroutine[None, None, None]) -> None:

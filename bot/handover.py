@@ -155,6 +155,8 @@ class Handover:
                     await self._moved.wait()
             except TimeoutError:
                 self._lost_sight()
+        # What is told later changes nothing: the call is over, and must not be kept for it.
+        self._record = _nobody
 
     def _patience_seconds(self) -> float:
         if self._caller_gone:
@@ -179,6 +181,10 @@ class Handover:
     def _end(self) -> None:
         self._over = True
         self._moved.set()
+
+
+def _nobody(event: CallEvent) -> None:
+    """Takes an event of a call that is over."""
 
 
 def message_step(flow: Flow) -> NextStep:

@@ -90,8 +90,8 @@ class RecordedMessage:
     seconds: float
 
 
-class Call(Protocol):
-    """A call that was taken."""
+class KnownCall(Protocol):
+    """A call that was taken, and may be over since."""
 
     @property
     def call_sid(self) -> str:
@@ -99,10 +99,7 @@ class Call(Protocol):
 
     @property
     def stream_token(self) -> str:
-        """The secret that the next media stream must show; a new one for each stream."""
-
-    async def serve_stream(self, opened: OpenStream) -> None:
-        """Carry the media stream; returns when it is over. The socket is closed afterwards by the carrier module."""
+        """The secret that the next media stream must show; a new one for each stream. Empty once the call is over."""
 
     def after_stream(self) -> NextStep:
         """The media stream is over and the caller is still there: what now?"""
@@ -114,13 +111,20 @@ class Call(Protocol):
         """Something failed between the carrier and us: counted, and on the tape while there is one."""
 
 
+class Call(KnownCall, Protocol):
+    """A call that is up."""
+
+    async def serve_stream(self, opened: OpenStream) -> None:
+        """Carry the media stream; returns when it is over. The socket is closed afterwards by the carrier module."""
+
+
 class Calls(Protocol):
     """All calls of this process."""
 
-    def receive(self, *, call_sid: str, account_sid: str, from_number: str, to_number: str) -> Call | Refusal:
+    def receive(self, *, call_sid: str, account_sid: str, from_number: str, to_number: str) -> KnownCall | Refusal:
         """Take a call and start it in the background. The same `call_sid` again gives the same answer."""
 
-    def get(self, call_sid: str) -> Call | None:
+    def get(self, call_sid: str) -> KnownCall | None:
         """The call, while it is known here."""
 
     def after_dial(self, call_sid: str, status: Dialled, *, bridged: bool) -> NextStep:

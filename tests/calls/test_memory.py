@@ -13,9 +13,14 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 from websockets.asyncio.client import ClientConnection
+from websockets.client import ClientProtocol
 
 from bot import calls
+from bot.call import Call
 from bot.carriers.media_socket import MediaSocket
+from bot.errors import StreamRejected
+from bot.events import Trouble
+from bot.flow import Week
 from bot.gemini_client import TappedSocket
 from bot.lane import CallTransport
 from bot.tape import TapeWriter
@@ -23,12 +28,14 @@ from bot.tools import ToolBox
 from sandbox.conversation import Habits, Turn
 from sandbox.gemini.faults import Faults
 from sandbox.mind import Reply, ToolCall
+from sandbox.twilio import Callee
 from sandbox.twilio.record import CallRecord
 
 Say = Callable[..., Turn]
 END_CALL = Reply(calls=[ToolCall("end_call")])
 PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
 OF_A_CALL = (
+    Call,
     PipelineWorker,
     WorkerRunner,
     FrameProcessor,
@@ -36,6 +43,7 @@ OF_A_CALL = (
     MediaSocket,
     TappedSocket,
     ClientConnection,
+    ClientProtocol,
     TapeWriter,
     ToolBox,
 )
@@ -56,7 +64,8 @@ def parts_of_calls() -> list[Any]:
 
 
 def is_the_phones(part: Any) -> bool:
-    return isinstance(part, ClientConnection) and "/twilio/" in part.protocol.uri.path
+    protocol = part.protocol if isinstance(part, ClientConnection) else part
+    return isinstance(protocol, ClientProtocol) and "/twilio/" in protocol.uri.path
 
 
 async def left_of_calls(others: list[Any]) -> list[str]:
@@ -89,6 +98,45 @@ async def test_nothing_of_a_call_stays_in_memory(open_site: Any, say: Say, other
         record = await kind(site, say)
         assert await site.tape_of(record.call_sid)
         assert await left_of_calls(others) == []
+
+
+async def test_nothing_of_a_call_that_was_handed_over_stays_in_memory(
+    open_site: Any, say: Say, others: list[Any]
+) -> None:
+    asks = Reply(calls=[ToolCall("transfer_to_human", {"reason": "A bill."})])
+    always = Week.model_validate(dict.fromkeys(Week.model_fields, "0:00-24:00"))
+    async with open_site(ListedMind(asks), staffed=always) as site:
+        site.phone.callees = {"+12075550123": Callee(rings_ms=400, talks_ms=500)}
+        record = await site.ring(say(), habits=Habits(end_ms=800, stays=True, hello_ms=60_000))
+        events = await site.tape_of(record.call_sid)
+        assert await left_of_calls(others) == []
+        # What the carrier may still ask is answered as before.
+        assert site.call(record.call_sid).after_stream().then == "hang_up"
+    assert events[-1].reason == "transferred"
+
+
+async def test_a_call_that_is_over_is_known_for_a_while_and_opens_no_stream(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_site(ListedMind(END_CALL, "Goodbye.")) as site:
+        record = await site.ring(say())
+        sid = record.call_sid
+        await site.tape_of(sid)
+        known = site.app.state.calls
+        told = {"call_sid": sid, "account_sid": "AC1", "from_number": "+12075550100", "to_number": "+1"}
+        ended = known.receive(**told)
+        assert ended is known.get(sid)
+        assert (ended.reason, ended.stream_token, ended.after_stream().then) == ("goodbye", "", "hang_up")
+        with pytest.raises(StreamRejected) as refused:
+            known.claim_stream(sid, "")
+        assert refused.value.kind == "call_over"
+        ended.carrier_status("completed", 9)
+        ended.carrier_failed(Trouble("carrier_fallback", "carrier", "nothing", "11205"))
+        assert site.failures()["carrier_fallback"] == 1
+        monkeypatch.setattr(calls, "KEEP_SECONDS", 0.0)
+        await site.ring(say())
+        assert known.get(sid) is None
+    assert [event.kind for event in site.of("call_ended", sid)] == ["call_ended"]
 
 
 async def test_an_older_generation_is_collected_only_while_few_calls_are_up(
