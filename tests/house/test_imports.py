@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,14 +51,19 @@ ONLY = {
 }
 
 
-def _files() -> Iterator[tuple[str, ast.Module]]:
+def _files() -> Iterator[str]:
     for package in [*MAY_IMPORT, "server.py"]:
         root = ROOT / package
         for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(), str(path))
+            yield path.relative_to(ROOT).as_posix()
 
 
 FILES = list(_files())
+
+
+@cache
+def _tree(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(), file)
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -77,15 +83,15 @@ def _is_ours(module: str) -> bool:
     return module.split(".")[0] in OURS
 
 
-@pytest.mark.parametrize(("file", "tree"), FILES, ids=[name for name, _ in FILES])
-def test_a_package_imports_only_what_it_may(file: str, tree: ast.Module) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_a_package_imports_only_what_it_may(file: str) -> None:
     package = file.split("/")[0]
     if package == "server.py" or file in EXCUSED:
         return
     allowed = MAY_IMPORT[package]
     wrong = {
         module
-        for module in _imports(tree)
+        for module in _imports(_tree(file))
         # "from bot import errors" yields "bot" as well; the full name decides.
         if _is_ours(module) and "." in module and not _within(module, allowed)
     }
@@ -94,16 +100,15 @@ def test_a_package_imports_only_what_it_may(file: str, tree: ast.Module) -> None
 
 @pytest.mark.parametrize("file", sorted(LEAVES))
 def test_a_leaf_imports_nothing_of_ours(file: str) -> None:
-    tree = dict(FILES)[file]
-    assert [module for module in _imports(tree) if _is_ours(module)] == []
+    assert [module for module in _imports(_tree(file)) if _is_ours(module)] == []
 
 
 @pytest.mark.parametrize("library", sorted(ONLY))
 def test_a_library_is_known_in_one_place(library: str) -> None:
     users = {
         file
-        for file, tree in FILES
-        if any(_within(module, {library}) for module in _imports(tree)) and "sandbox" not in file
+        for file in FILES
+        if any(_within(module, {library}) for module in _imports(_tree(file))) and "sandbox" not in file
     }
     strays = {
         file for file in users if not any(file == place or file.startswith(place + "/") for place in ONLY[library])
@@ -126,15 +131,11 @@ TIME_AND_CHANCE = {
 
 
 @pytest.mark.parametrize(
-    ("file", "tree"),
-    [
-        (name, tree)
-        for name, tree in FILES
-        if name.split("/")[0] in {"bot", "desk", "records", "console"} and name != "bot/ports.py"
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    "file",
+    [file for file in FILES if file.split("/")[0] in {"bot", "desk", "records", "console"} and file != "bot/ports.py"],
 )
-def test_time_and_chance_come_from_the_ports(file: str, tree: ast.Module) -> None:
+def test_time_and_chance_come_from_the_ports(file: str) -> None:
+    tree = _tree(file)
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -150,8 +151,8 @@ def test_time_and_chance_come_from_the_ports(file: str, tree: ast.Module) -> Non
 def test_the_environment_is_read_in_one_place() -> None:
     readers = {
         file
-        for file, tree in FILES
-        for node in ast.walk(tree)
+        for file in FILES
+        for node in ast.walk(_tree(file))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and (node.value.id, node.attr) in {("os", "environ"), ("os", "getenv")}
@@ -160,5 +161,5 @@ def test_the_environment_is_read_in_one_place() -> None:
 
 
 def test_no_module_has_grown_past_its_idea() -> None:
-    long = {file: lines for file, _ in FILES if (lines := len((ROOT / file).read_text().splitlines())) > 550}
+    long = {file: lines for file in FILES if (lines := len((ROOT / file).read_text().splitlines())) > 550}
     assert not long, f"more than one idea in {long}?"
