@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -74,6 +75,8 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 OpenLine = Callable[..., ToolLine]
 
+_load_flow = cache(load_flow)  # reading the YAML takes 60 ms
+
 
 @pytest.fixture
 def open_line(tmp_path: Path, migrated_file: Path) -> Iterator[OpenLine]:
@@ -93,7 +96,7 @@ def open_line(tmp_path: Path, migrated_file: Path) -> Iterator[OpenLine]:
         at: datetime = MONDAY_AT_TEN,
         call_sid: str = "CA1",
     ) -> ToolLine:
-        loaded = load_flow(FLOWS / f"{flow}.yaml")
+        loaded = _load_flow(FLOWS / f"{flow}.yaml")
         if free:
             loaded = loaded.model_copy(update={"anytime": tuple(use.name for use in loaded.tools)})
         clock = HeldClock(at)
