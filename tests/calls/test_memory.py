@@ -60,7 +60,10 @@ def others() -> Iterator[list[Any]]:
 
 def parts_of_calls() -> list[Any]:
     # By class, not by `isinstance`: that asks proxies whose object may be gone.
-    return [each for each in gc.get_objects() if issubclass(type(each), OF_A_CALL)]
+    objects = gc.get_objects()
+    # Each class is asked once: there are millions of objects late in a test run.
+    kinds = {kind for kind in {type(each) for each in objects} if issubclass(kind, OF_A_CALL)}
+    return [each for each in objects if type(each) in kinds]
 
 
 def is_the_phones(part: Any) -> bool:
