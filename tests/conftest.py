@@ -10,7 +10,8 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -114,19 +115,87 @@ def _wait_until_up(server: subprocess.Popen[bytes], url: str, log: Path) -> None
             return
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database on each engine."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'records.db'}"
-        return
-    server = request.getfixturevalue("postgres_url")
+Migrate = Callable[[str], None]
+MakeDatabase = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Migrate], Path]:
+    """The file of an SQLite database on which this migration has run, to be copied."""
+
+    @cache
+    def made(migrate: Migrate) -> Path:
+        path = tmp_path_factory.mktemp("template") / "migrated.db"
+        migrate(f"sqlite:///{path}")
+        return path
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> Iterator[Callable[[Migrate], str]]:
+    """The name of a Postgres database on which this migration has run, to be copied."""
+    names: list[str] = []
+
+    @cache
+    def made(migrate: Migrate) -> str:
+        names.append(_create_database(postgres_url))
+        migrate(_url_of(postgres_url, names[-1]))
+        return names[-1]
+
+    yield made
+    for name in names:
+        _drop_database(postgres_url, name)
+
+
+def _create_database(server: str, template: str = "template1") -> str:
     name = f"records_test_{os.environ.get('PYTEST_XDIST_WORKER', 'gw')}_{next(_numbers)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return name
+
+
+def _drop_database(server: str, name: str) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _url_of(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeDatabase]:
+    """Makes the test's database on each engine and gives its URL: empty, or as `migrate` leaves it.
+
+    A migration takes up to 0.2 s; it runs once in a session, and the tests get copies.
+    """
+    fixture = request.getfixturevalue
+    if request.param == "sqlite":
+        path = tmp_path / "records.db"
+
+        def make_file(migrate: Migrate | None = None) -> str:
+            if migrate:
+                shutil.copy(fixture("sqlite_template")(migrate), path)
+            return f"sqlite:///{path}"
+
+        yield make_file
+        return
+    server, names = fixture("postgres_url"), list[str]()
+
+    def make_postgres(migrate: Migrate | None = None) -> str:
+        names.append(_create_database(server, *([fixture("postgres_template")(migrate)] if migrate else [])))
+        return _url_of(server, names[-1])
+
+    yield make_postgres
+    for name in names:
+        _drop_database(server, name)
+
+
+@pytest.fixture
+def empty_url(make_database: MakeDatabase) -> str:
+    """An empty database on each engine."""
+    return make_database()
 
 
 @pytest.fixture(scope="session")

@@ -66,11 +66,9 @@ class ToolLine:
 
 
 @pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def migrated_file(sqlite_template: Callable[..., Path]) -> Path:
     """An empty SQLite database with the desk's tables, to be copied."""
-    path = tmp_path_factory.mktemp("desk") / "empty.db"
-    migrate(f"sqlite:///{path}")
-    return path
+    return sqlite_template(migrate)
 
 
 OpenLine = Callable[..., ToolLine]

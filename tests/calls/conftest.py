@@ -160,10 +160,8 @@ OpenSite = Callable[..., contextlib.AbstractAsyncContextManager[Site]]
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("site") / "empty.db"
-    migrate(f"sqlite:///{path}")
-    return path
+def empty_database(sqlite_template: Callable[..., Path]) -> Path:
+    return sqlite_template(migrate)
 
 
 @pytest.fixture(scope="session")

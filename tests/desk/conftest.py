@@ -54,10 +54,9 @@ def clinic() -> Business:
 
 
 @pytest.fixture
-def database_url(empty_url: str) -> str:
+def database_url(make_database: Callable[..., str]) -> str:
     """A database with the desk's tables."""
-    migrate(empty_url)
-    return empty_url
+    return make_database(migrate)
 
 
 @pytest.fixture

@@ -34,10 +34,9 @@ def clock() -> StillClock:
 
 
 @pytest.fixture
-def database_url(empty_url: str) -> str:
+def database_url(make_database: Callable[..., str]) -> str:
     """A database with the records' tables."""
-    migrate(empty_url)
-    return empty_url
+    return make_database(migrate)
 
 
 @pytest.fixture

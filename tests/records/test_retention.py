@@ -393,7 +393,7 @@ def test_a_tape_of_an_erased_call_that_turns_up_again_goes_with_the_next_sweep(k
     assert retention().sweep() == 0
 
 
-def test_an_erased_number_leaves_nothing_behind(kept, retention, store, empty_url, tmp_path, make_record):
+def test_an_erased_number_leaves_nothing_behind(kept, retention, store, database_url, tmp_path, make_record):
     """Words, number and ids are in no byte of the database's files, in no row, and in no file of the stores."""
     traces = [NUMBER.encode(), b"12125550101", b"CAsecret", *(word.encode() for word in WORDS.split()), b"Ulysses"]
     full = make_record()
@@ -408,21 +408,21 @@ def test_an_erased_number_leaves_nothing_behind(kept, retention, store, empty_ur
             store.save(record)
             store.audit("ana", "listened", record.call_id, {"key": f"{record.call_id}/stereo.flac"})
             lay_tape(tmp_path, f"CAsecret{number}t", NUMBER)
-    if empty_url.startswith("sqlite"):
+    if database_url.startswith("sqlite"):
         assert all(trace in contents(tmp_path) for trace in traces)
     assert retention().erase_number(NUMBER, "ana") == 20
-    found = contents(tmp_path) + (dump(empty_url) if empty_url.startswith("postgres") else b"")
+    found = contents(tmp_path) + (dump(database_url) if database_url.startswith("postgres") else b"")
     assert b"CAother1" in found
     assert [trace for trace in traces if trace in found] == []
 
 
-def test_an_expired_transcript_leaves_no_word_behind(kept, retention, clock, empty_url, tmp_path):
+def test_an_expired_transcript_leaves_no_word_behind(kept, retention, clock, database_url, tmp_path):
     for number in range(20):
         kept(f"CA{number}", minutes=number, turns=(Turn(0, "caller", 0.0, 1.0, f"I met {WORDS} there"),))
     kept("CAkept", minutes=60, retention={"transcript": 400})
     clock.now += days(31)
     assert retention(transcript=30).sweep() == 20
-    found = contents(tmp_path) + (dump(empty_url) if empty_url.startswith("postgres") else b"")
+    found = contents(tmp_path) + (dump(database_url) if database_url.startswith("postgres") else b"")
     assert b"por favor" in found
     assert [word for word in WORDS.split() if word.encode() in found] == []
 

@@ -255,11 +255,11 @@ def test_an_address_that_cannot_be_used_is_a_failure_like_any_other(
 
 
 def test_what_is_not_delivered_is_told_and_counted(
-    open_webhooks: Any, make_record: Any, receiver: Receiver, database: Database, empty_url: str, clock: Any,
+    open_webhooks: Any, make_record: Any, receiver: Receiver, database: Database, database_url: str, clock: Any,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", empty_url)
+    monkeypatch.setenv("DATABASE_URL", database_url)
     record = make_record(flags=())
     webhooks = open_webhooks(receiver.url, record=record)
     [delivery] = webhooks.announce(record)
