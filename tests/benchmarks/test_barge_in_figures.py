@@ -52,7 +52,9 @@ def test_some_of_all_material_gives_every_figure_and_a_page() -> None:
     material = lines.lines(small=True)[::4]
     result = barge_in.measure(material)
     assert {row["group"] for row in result["false"]} <= {line.group for line in material}
-    assert result["true"][-1]["group"] == "all"
+    callers = {line.group for line in material if line.should == "stop"}
+    # Without recordings of people beside the project there is one group of callers, which is all.
+    assert [result["true"][-1]["group"]] == (["all"] if len(callers) > 1 else list(callers))
     assert result["true"][-1]["interruptions"] == sum(line.should == "stop" for line in material)
     json.dumps(result)
     page = replace_part("# Page\n\nby hand\n", barge_in.part(result), "<begin>", "<end>")
