@@ -63,8 +63,10 @@ async def _serve(args: argparse.Namespace) -> int:
             # The parent says that these are stand-ins, and its terminal shows the call.
             logger.remove()
             logger.add(sys.stderr, level="WARNING", diagnose=False)
+            # Asked before the parent hears of us: one gone by then breaks the pipe, one that dies later is missed.
+            parent = os.getppid()
             print(json.dumps(ready), flush=True)
-            await _parent_or(stop)
+            await _parent_or(stop, parent)
         else:
             print(_NOT_REAL, file=sys.stderr)
             print(json.dumps(ready), flush=True)
@@ -72,9 +74,8 @@ async def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _parent_or(stop: asyncio.Event) -> None:
-    """Wait for `stop`, or until an orphan's new parent shows that the old one died without a word."""
-    parent = os.getppid()
+async def _parent_or(stop: asyncio.Event, parent: int) -> None:
+    """Wait for `stop`, or until an orphan's new parent shows that `parent` died without a word."""
     while os.getppid() == parent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
