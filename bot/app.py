@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import httpx
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from loguru import logger
@@ -116,7 +117,9 @@ def create_app(
     )
     calls = Calls(parts)
     console = Console(settings, clock, Ids(), metrics)
-    app = FastAPI(title="Switchboard", version=parts.code_version, lifespan=lambda _: _lifespan(parts, calls, console))
+    app = FastAPI(
+        title="Switchboard", version=parts.code_version, lifespan=lambda app: _lifespan(app, parts, calls, console)
+    )
     app.state.parts = parts
     app.state.calls = calls
     app.state.console = console
@@ -131,12 +134,12 @@ def create_app(
 
 
 @asynccontextmanager
-async def _lifespan(parts: CallParts, calls: Calls, console: Console) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, parts: CallParts, calls: Calls, console: Console) -> AsyncIterator[None]:
     await asyncio.to_thread(migrate, parts.settings.database)
     await asyncio.to_thread(parts.desk.open)
     await console.open()
     await parts.clients.open()
-    await _rehearse(parts)
+    await _rehearse(app, parts)
     warming = asyncio.create_task(parts.greetings.warm(parts.flow), name="greeting")
     monitor = LoopHoldMonitor(parts.metrics)
     monitor.start()
@@ -154,8 +157,11 @@ async def _lifespan(parts: CallParts, calls: Calls, console: Console) -> AsyncIt
         await asyncio.to_thread(parts.desk.close)
 
 
-async def _rehearse(parts: CallParts) -> None:
+async def _rehearse(app: FastAPI, parts: CallParts) -> None:
     """Do once what is slow at its first use, before anybody waits for it."""
+    # FastAPI works out its routes when they are first compared with a request; this one is compared with all.
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://rehearsal") as client:
+        await client.get("/no-such-page")
     nobody = CallFacts("rehearsal", "+12025550123", "+12025550143")
     toolbox = ToolBox(parts.flow, parts.desk, parts.clock, nobody, lambda event: None)
     model = (parts.flow.models or parts.settings.gemini_models)[0]
