@@ -9,6 +9,7 @@ import importlib
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
@@ -105,7 +106,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(settings: Settings, sample_call: bool) -> int:
     console = Console(stderr=False)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORK_THREADS, "work"))
+    asyncio.get_running_loop().set_default_executor(_work_threads())
     async with AsyncExitStack() as stack:
         listener = _listen(settings)
         address = f"http://{_reachable(settings.host)}:{listener.getsockname()[1]}"
@@ -142,6 +143,14 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
             await _place_sample_call(app, console, card, serving)
         await serving
     return 0
+
+
+def _work_threads() -> ThreadPoolExecutor:
+    """All of them are made now: who starts a thread waits until it runs, which the audio loop must not do."""
+    pool, together = ThreadPoolExecutor(WORK_THREADS, "work"), threading.Barrier(WORK_THREADS)
+    for made in [pool.submit(together.wait) for _ in range(WORK_THREADS)]:
+        made.result()
+    return pool
 
 
 async def _with_stand_ins(
