@@ -1,7 +1,7 @@
 """Tapes of calls that never happened, with the truth beside them: what the caller really heard, sample by sample.
 
 A carrier is simulated: its clock, its playout queue with marks and ``clear``, and a network that delays, jitters and
-keeps order. Our side is `bot.carriers.playout`, which says where marks stand, and the pace of Pipecat's transport. All
+keeps order. Our side is `bot.carriers.playout`, which says where marks stand, and the pace of `bot.lane`. All
 moments given are milliseconds on the carrier's clock, 0 at the ``start`` message.
 """
 
@@ -219,6 +219,8 @@ _SETUP = {"setupComplete": {}}
 _Entry = tuple[float, str, Any]
 _TOGETHER_MS = 1.0
 """What is written within so short a time travels together: one segment, or one right behind the other."""
+_MESSAGE_BYTES = 320
+"""40 ms of the bot; the next is sent when 20 ms of the last are left."""
 
 
 def _stop() -> dict[str, Any]:
@@ -295,7 +297,7 @@ class _Carrier:
     # -- the bot ------------------------------------------------------------------------------------------------------
 
     def _spoken(self, turn: int, says: Says) -> list[_Entry]:
-        """What our side sends for a turn: events, audio two messages ahead of real time, marks, perhaps a clear."""
+        """What our side sends for a turn: events, audio as `bot.lane` paces it, marks, perhaps a clear."""
         entries: list[_Entry] = []
         if not says.clip and says.generated is not None:
             entries += _of_the_model(says)
@@ -303,14 +305,14 @@ class _Carrier:
         entries.append((says.at_ms - 0.05, "event", BotStartedSpeaking(turn, None, None, clip)))
         late = 0.0
         cut = says.cut_ms if says.cut_ms is not None else 1e12
-        for number in range(-(-len(says.mulaw) // 160)):
-            moment = says.at_ms + late + (max(0.0, 20.0 * number - 40) if says.paced else 0.0) + 0.001 * number
+        for number in range(-(-len(says.mulaw) // _MESSAGE_BYTES)):
+            moment = says.at_ms + late + (max(0.0, 40.0 * number - 20) if says.paced else 0.0) + 0.001 * number
             if says.pause_ms and says.pause_ms[0] < moment < says.pause_ms[1]:
                 late += says.pause_ms[1] - moment
                 moment = says.pause_ms[1]
             if moment >= cut:
                 break
-            chunk = says.mulaw[160 * number : 160 * number + 160]
+            chunk = says.mulaw[_MESSAGE_BYTES * number : _MESSAGE_BYTES * (number + 1)]
             media = {"payload": chunk_of(chunk)}
             entries.append((moment, "carrier.out", {"event": "media", "streamSid": "MZ1", "media": media}))
             entries += _marks(moment, self._playout.play(len(chunk), turn, moment))
