@@ -19,7 +19,12 @@ import psycopg
 import pytest
 import trustme
 from fakes.runbook import ROWS, rows_held
+from hypothesis import settings
 from sqlalchemy.engine import make_url
+
+# Examples are not timed: on a busy machine any of them may take long.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _numbers = count()
 

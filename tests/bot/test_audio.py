@@ -233,7 +233,7 @@ def test_a_full_scale_square_wave_clips_and_does_not_wrap() -> None:
 
 
 @given(st.binary(min_size=0, max_size=1_500), st.lists(st.integers(0, 400), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_cutting_into_chunks_does_not_show(audio: bytes, cuts: list[int]) -> None:
     for converter in (Upsampler(), Downsampler()):
         whole = converter.feed(audio) + converter.flush()

@@ -185,7 +185,7 @@ def test_after_what_was_sent_is_dropped_the_next_words_can_be_paused_at_once(bot
     assert line.hear(talk)[0] == "pause"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     loud=st.lists(st.sampled_from([10.0, 200.0, 1500.0, 6000.0]), min_size=1, max_size=30),

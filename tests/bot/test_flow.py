@@ -335,7 +335,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         assert error.value.line == 0
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cut=st.integers(0, len(DENTAL)),
     length=st.integers(0, 60),

@@ -237,7 +237,7 @@ STRETCHES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STRETCHES)
 def test_whatever_happens_phrases_keep_their_distance_and_nothing_follows_the_end(
     stretches: list[tuple[float, dict[str, bool]]],
@@ -251,7 +251,7 @@ def test_whatever_happens_phrases_keep_their_distance_and_nothing_follows_the_en
     assert ends in ([], [len(line.did) - 1])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STRETCHES, st.booleans(), st.booleans(), st.booleans())
 def test_whatever_happened_a_line_on_which_nobody_speaks_any_more_is_ended(
     stretches: list[tuple[float, dict[str, bool]]], owes: bool, runs: bool, connected: bool

@@ -52,7 +52,7 @@ def on_two_lines(open_line: OpenLine) -> Iterator[Callable[[bool, str, Any], tup
         yield call
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=calls(), free=st.booleans())
 def test_whatever_the_model_calls_it_gets_an_answer(
     on_two_lines: Callable[[bool, str, Any], tuple[Line, dict[str, Any]]], wanted: tuple[str, Any], free: bool

@@ -183,7 +183,7 @@ days = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), zone=st.sampled_from(ZONES), first=days)
 def test_slots_are_exactly_those_that_the_definition_allows(data, zone, first):
     business = shop(
@@ -213,7 +213,7 @@ def test_slots_are_exactly_those_that_the_definition_allows(data, zone, first):
     assert all(slot.end.astimezone(UTC) - slot.start.astimezone(UTC) == minutes for slot in found)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data(), zone=st.sampled_from(ZONES), day=days)
 def test_booking_every_slot_offered_never_overlaps_and_leaves_the_person_only_gaps(data, zone, day):
     buffer = 5 * data.draw(st.integers(0, 4))
@@ -227,7 +227,7 @@ def test_booking_every_slot_offered_never_overlaps_and_leaves_the_person_only_ga
     assert expected_starts(business, person, day, busy) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(zone=st.sampled_from(ZONES), first=days, week=weeks)
 def test_open_spans_are_the_minutes_that_the_definition_calls_open(zone, first, week):
     business = shop(zone, week)
@@ -240,7 +240,7 @@ def test_open_spans_are_the_minutes_that_the_definition_calls_open(zone, first, 
         moment += FIVE
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(zone=st.sampled_from(ZONES), day=days, ahead=st.integers(0, 3000))
 def test_nothing_is_offered_too_soon_or_too_far_ahead(zone, day, ahead):
     business = shop(zone)

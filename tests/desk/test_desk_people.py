@@ -210,7 +210,7 @@ def test_query_syntax_is_only_words(desk, words):
     assert desk.search_faq(words)[0].question == "Where can I park?"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.text(max_size=60) | st.text("\"'&|!()<>:*^~-+\\ abANDORNEAR", max_size=40))
 def test_any_text_is_a_safe_query(desk, words):
     assert len(desk.search_faq(words)) <= 3

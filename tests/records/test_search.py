@@ -147,9 +147,7 @@ def test_words_are_found_wherever_they_were_said(spoken, query, expected):
     assert names(spoken.search(query)) == expected.split()
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\"'*():&|!<->\\^-+{}\x00 aNOT")), max_size=40))
 def test_no_query_is_an_error(spoken, query):
     for hit in spoken.search(query).items:

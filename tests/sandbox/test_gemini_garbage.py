@@ -66,7 +66,7 @@ def drain(live, now):
     return codes
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from([p.models[0] for p in PROFILES]), st.lists(st.tuples(KINDS, JSON), max_size=5))
 def test_any_json_after_a_setup(model, messages):
     live = session(ListedMind(Reply(say="hm", calls=[ToolCall("f")])))
@@ -80,7 +80,7 @@ def test_any_json_after_a_setup(model, messages):
     assert codes in ([], [1007], [1008])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.dictionaries(NAMES, JSON, max_size=5))
 def test_any_setup(body):
     live = session(ListedMind())
