@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from bot.barge_in import BargeIn
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 FOLDER = PAGE.parent / "performance"
-LEAD_FRAMES = 2
-"""What waits at the carrier besides the frame that is played: 40 ms, as the output sends it."""
+LEAD_FRAMES, MESSAGE_FRAMES = 2, 2
+"""With 40 ms left at the carrier the output sends the next message, of 40 ms."""
 PATIENCE_MS = 1_000
 """A pause that begins so long after the caller's first voiced sample, or never, is a miss."""
 CUT_WITHIN_MS = 1_500
@@ -120,9 +121,9 @@ def listen(line: lines.Line) -> Heard:
     dumb_until = 0
     for tick in range(len(line.caller) // FRAME_BYTES):
         while paused_at is None and tick >= dumb_until and len(carrier.waiting) <= LEAD_FRAMES:
-            frame = next(words)
-            carrier.waiting.append(frame)
-            policy.sent(frame)
+            for frame in islice(words, MESSAGE_FRAMES):
+                carrier.waiting.append(frame)
+                policy.sent(frame)
         heard.plays.append(carrier.play(tick))
         start = tick * FRAME_BYTES
         frame = _mulaw(line.caller[start : start + FRAME_BYTES] + carrier.echo(tick))

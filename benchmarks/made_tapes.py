@@ -220,7 +220,7 @@ _Entry = tuple[float, str, Any]
 _TOGETHER_MS = 1.0
 """What is written within so short a time travels together: one segment, or one right behind the other."""
 _MESSAGE_BYTES = 320
-"""40 ms of the bot; the next is sent when 20 ms of the last are left."""
+"""40 ms of the bot; the next is sent when 40 ms are left."""
 
 
 def _stop() -> dict[str, Any]:
@@ -306,7 +306,7 @@ class _Carrier:
         late = 0.0
         cut = says.cut_ms if says.cut_ms is not None else 1e12
         for number in range(-(-len(says.mulaw) // _MESSAGE_BYTES)):
-            moment = says.at_ms + late + (max(0.0, 40.0 * number - 20) if says.paced else 0.0) + 0.001 * number
+            moment = says.at_ms + late + (max(0.0, 40.0 * number - 40) if says.paced else 0.0) + 0.001 * number
             if says.pause_ms and says.pause_ms[0] < moment < says.pause_ms[1]:
                 late += says.pause_ms[1] - moment
                 moment = says.pause_ms[1]

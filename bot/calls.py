@@ -40,7 +40,6 @@ class EndedCall:
     """
 
     facts: CallFacts
-    reason: EndReason
     parting: NextStep
     handover: Handover | None
     tape_path: Path
@@ -258,12 +257,9 @@ class Calls:
 
     def _end(self, call: Call) -> None:
         """Know of a call only what may be asked yet."""
-        assert call.reason is not None
         assert call.tape_path is not None
         call_sid = call.call_sid
-        self._ended[call_sid] = EndedCall(
-            call.facts, call.reason, call.parting, call.handover, call.tape_path, self._parts.metrics
-        )
+        self._ended[call_sid] = EndedCall(call.facts, call.parting, call.handover, call.tape_path, self._parts.metrics)
         del self._calls[call_sid]
         self._over.append((self._parts.clock.now_ns(), call_sid))
 

@@ -29,7 +29,7 @@ from pipecat.transports.websocket.fastapi import (
 )
 from starlette.websockets import WebSocket
 
-LEAD_SECONDS = 0.02
+LEAD_SECONDS = 0.04
 """So much audio is left at the carrier when the next is sent: a loop that is later than this can be heard."""
 
 

@@ -49,7 +49,7 @@ _SETUP = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _WEBHOOK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 _TOOL = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 _DURATION = (5, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 7200)
-# A frame is due each 20 ms and 40 ms of audio wait at the carrier: beyond that a held loop can be heard.
+# The next audio is sent when 40 ms wait at the carrier (bot/lane.py): beyond that a held loop can be heard.
 _HOLD = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0)
 
 

@@ -32,7 +32,7 @@ from bot.gemini import GeminiSession
 from bot.lane import CallTransport
 
 CHUNK_10MS = 4
-"""Audio goes out in messages of 40 ms; with what `bot.lane` sends ahead, 20 to 60 ms wait at the carrier."""
+"""Audio goes out in messages of 40 ms; with what `bot.lane` sends ahead, 40 to 80 ms wait at the carrier."""
 _CLIP_PIECE_MS = 200
 
 

@@ -148,8 +148,13 @@ async def _serve(settings: Settings, sample_call: bool) -> int:
 def _work_threads() -> ThreadPoolExecutor:
     """All of them are made now: who starts a thread waits until it runs, which the audio loop must not do."""
     pool, together = ThreadPoolExecutor(WORK_THREADS, "work"), threading.Barrier(WORK_THREADS)
-    for made in [pool.submit(together.wait) for _ in range(WORK_THREADS)]:
-        made.result()
+    try:
+        made = [pool.submit(together.wait) for _ in range(WORK_THREADS)]
+    except BaseException:  # the system gives no more threads: the others must not wait for it, nor the exit for them
+        together.abort()
+        raise
+    for each in made:
+        each.result()
     return pool
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fakes.clock import StillClock
 from fakes.console import MONDAY, make_settings
 
 from bot.app import create_app
+from bot.serve import WORK_THREADS, _work_threads
 
 
 async def test_no_request_waits_for_routes_to_be_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +36,30 @@ async def test_no_request_waits_for_routes_to_be_worked_out(tmp_path: Path, monk
             answers.append(await client.post("/twilio/voice"))
     assert [answer.status_code for answer in answers] == [200, 401, 404, 403]
     assert not worked_out
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("work_")]
+
+
+def test_the_threads_for_what_blocks_are_there_before_the_work() -> None:
+    pool = _work_threads()
+    assert len(threads()) == WORK_THREADS
+    pool.shutdown()
+    assert not threads()
+
+
+def test_where_no_more_threads_are_given_the_start_ends_and_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if len(threads()) == WORK_THREADS - 2:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        _work_threads()
+    for thread in threads():
+        thread.join(10)
+    assert not threads()

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from bot import silence
 from bot.app import create_app, find_flow
 from bot.call import Call
+from bot.calls import EndedCall
 from bot.events import CallEvent
 from bot.flow import Flow, HandoverEntry, Week, load_flow
 from bot.greeting import Greetings
@@ -90,7 +91,7 @@ class Site:
     def of(self, kind: str, call_sid: str | None = None) -> list[Any]:
         return [event for sid, event in self.events if event.kind == kind and call_sid in (None, sid)]
 
-    def call(self, sid: str) -> Call:
+    def call(self, sid: str) -> Call | EndedCall:
         found = self.app.state.calls.get(sid)
         assert found is not None
         return found

@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -195,9 +196,10 @@ async def test_audio_goes_out_in_forty_milliseconds_at_the_pace_of_speech(gemini
     # The last two are the rest of the turn and what the filter held.
     assert {size for _, size in media[:-2]} == {320}
     assert 1.2 <= media[-1][0] - media[0][0] <= 2.5
-    # 60 ms wait at the carrier when one was sent, 20 when the next is due.
+    # 40 ms are left at the carrier when the next is sent. A busy machine is late for some.
     lead_ms = [1000 * (media[0][0] - at) + sum(size for _, size in media[:n]) / 8 for n, (at, _) in enumerate(media)]
-    assert all(lead <= 22 for lead in lead_ms[1:-2]), lead_ms
+    assert max(lead_ms[2:-2]) <= 42, lead_ms
+    assert median(lead_ms[2:-2]) >= 35, lead_ms
 
 
 async def test_the_model_is_ready_before_the_stream_and_the_clip_starts_at_once(gemini: House) -> None:

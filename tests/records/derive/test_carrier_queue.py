@@ -48,7 +48,7 @@ def play(sent_ms: list[float], late_ms: list[float]) -> Played:
 
 
 def paced(count: int, from_ms: float = 0.0) -> list[float]:
-    """Two chunks ahead of real time."""
+    """Short messages, sent when 40 ms wait at the carrier."""
     return [from_ms + max(0.0, FRAME_MS * number - 40) for number in range(count)]
 
 
