@@ -19,9 +19,20 @@ from typing import BinaryIO, NamedTuple
 import orjson
 import zstandard
 from mcap.data_stream import ReadDataStream, RecordBuilder
-from mcap.exceptions import McapError
+from mcap.exceptions import EndOfFile, McapError
 from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, Header, Message, Schema, Statistics
+from mcap.records import (
+    Channel,
+    Chunk,
+    ChunkIndex,
+    DataEnd,
+    Footer,
+    Header,
+    McapRecord,
+    Message,
+    Schema,
+    Statistics,
+)
 from mcap.stream_reader import CRCValidationError, breakup_chunk
 from mcap.writer import MCAP0_MAGIC
 
@@ -103,7 +114,17 @@ def _head() -> bytes:
 
 
 HEAD = _head()
-_DAMAGE = (McapError, CRCValidationError, zstandard.ZstdError, struct.error)
+_DAMAGE = (
+    McapError,
+    CRCValidationError,
+    EndOfFile,
+    zstandard.ZstdError,
+    struct.error,
+    UnicodeDecodeError,
+    OverflowError,
+    MemoryError,
+)
+"""What damaged bytes raise, lengths beyond all bounds among them."""
 _MESSAGE = struct.Struct("<BQHIQQ")
 _MESSAGE_INDEX = struct.Struct("<BQHI")
 
@@ -211,7 +232,8 @@ def _mend_last_chunk(file: BinaryIO, found: _Contents) -> bytes:
         chunk = found.chunks[-1]
         file.seek(chunk.chunk_start_offset + 9)
         try:
-            messages = _messages(Chunk.read(ReadDataStream(file)))
+            opened = _opened(Opcode.CHUNK, ReadDataStream(file))
+            messages = [record for record in opened if isinstance(record, Message)]
         except _DAMAGE:
             found.end = found.chunks.pop().chunk_start_offset
             found.counts.pop()
@@ -328,9 +350,7 @@ class TapeReader:
         try:
             with path.open("rb") as file:
                 _check_head(path, file)
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - len(MCAP0_MAGIC)))
-                self.truncated = size < len(HEAD) or file.read() != MCAP0_MAGIC
+                self.truncated = not _is_finished(file)
         except OSError as error:
             raise TapeError(f"{path}: cannot be read: {error.strerror}") from error
         self.meta: dict[str, object] = self._first_meta()
@@ -355,29 +375,41 @@ class TapeReader:
 
 
 def _read_records(path: Path) -> Iterator[Record]:
+    """Channels may stand before the chunks, as written here, or in them, as other MCAP writers put them."""
     names: dict[int, str] = {}
+    opcode, end = 0, len(MCAP0_MAGIC)
     with path.open("rb") as file:
+        finished = _is_finished(file)
         for opcode, offset, length in _whole_records(file):
-            body = ReadDataStream(BytesIO(file.read(length - 9)))
-            if opcode == Opcode.CHANNEL:
-                channel = Channel.read(body)
-                names[channel.id] = channel.topic
-            elif opcode == Opcode.CHUNK:
-                yield from _read_chunk(path, offset, Chunk.read(body), names)
+            end = offset + length
+            try:
+                records = _opened(opcode, ReadDataStream(BytesIO(file.read(length - 9))))
+                names |= {record.id: record.topic for record in records if isinstance(record, Channel)}
+                read = [
+                    Record(names[record.channel_id], record.log_time, record.publish_time, record.data, record.sequence)
+                    for record in records
+                    if isinstance(record, Message)
+                ]
+            except (*_DAMAGE, KeyError) as error:
+                raise TapeError(f"{path}: damaged at byte {offset}") from error
+            yield from read
+        if finished and opcode != Opcode.FOOTER:
+            raise TapeError(f"{path}: damaged at byte {end}")
 
 
-def _messages(chunk: Chunk) -> list[Message]:
-    return [record for record in breakup_chunk(chunk, validate_crc=True) if isinstance(record, Message)]
+def _opened(opcode: int, body: ReadDataStream) -> list[McapRecord]:
+    """What a record of the file holds of channels and messages."""
+    if opcode == Opcode.CHANNEL:
+        return [Channel.read(body)]
+    if opcode == Opcode.CHUNK:
+        return breakup_chunk(Chunk.read(body), validate_crc=True)
+    return []
 
 
-def _read_chunk(path: Path, offset: int, chunk: Chunk, names: dict[int, str]) -> Iterator[Record]:
-    try:
-        messages = _messages(chunk)
-    except _DAMAGE as error:
-        raise TapeError(f"{path}: damaged at byte {offset}") from error
-    for message in messages:
-        name = names[message.channel_id]
-        yield Record(name, message.log_time, message.publish_time, message.data, message.sequence)
+def _is_finished(file: BinaryIO) -> bool:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - len(MCAP0_MAGIC)))
+    return size >= len(HEAD) and file.read() == MCAP0_MAGIC
 
 
 _LAYOUTS: dict[object, Callable[[Path], Iterator[Record]]] = {1: _read_records}

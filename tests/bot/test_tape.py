@@ -511,6 +511,43 @@ async def test_a_damaged_chunk_is_named_and_what_is_before_it_is_given(deck: Tap
         next(records)
 
 
+async def test_a_tape_that_another_mcap_writer_wrote_anew_reads_the_same(deck: TapeDeck, tmp_path: Path) -> None:
+    tape = deck.open("CA21", {})
+    tape.put("event", b'{"kind":"x"}')
+    path = await tape.close()
+    copy = tmp_path / "copy.mcap"
+    with path.open("rb") as file, copy.open("wb") as out:
+        reader, writer, ids = make_reader(file), Writer(out), dict[int, int]()
+        writer.start(reader.get_header().profile)
+        for schema, channel, message in reader.iter_messages():
+            assert schema is not None
+            if channel.id not in ids:
+                schema_id = writer.register_schema(schema.name, schema.encoding, schema.data)
+                ids[channel.id] = writer.register_channel(channel.topic, channel.message_encoding, schema_id)
+            times = message.log_time, message.data, message.publish_time, message.sequence
+            writer.add_message(ids[channel.id], *times)
+        writer.finish()
+    assert list(TapeReader(copy)) == list(TapeReader(path))
+
+
+async def test_a_damaged_tape_is_told_as_one_wherever_the_damage_is(deck: TapeDeck) -> None:
+    tape = deck.open("CA22", {})
+    for n in range(3):
+        tape.put("event", b'{"kind":"x","n":%d}' % n)
+        tape.flush()
+    path = await tape.close()
+    content = path.read_bytes()
+    told = set[int]()
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        try:
+            list(TapeReader(path))  # what is not told is in the index, or for the tape's SHA-256 to find
+        except TapeError:
+            told.add(at)
+    first_chunk = len(HEAD)
+    assert told >= set(range(first_chunk + 1, first_chunk + 9))  # its length: what comes behind would be lost
+
+
 def test_what_is_not_a_begun_tape_cannot_be_finished(tmp_path: Path) -> None:
     part = tmp_path / "CA19.mcap.part"
     part.write_bytes(b"")
