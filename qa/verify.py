@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
@@ -20,6 +21,7 @@ from bot.tape import TapeReader
 from qa.tapes import open_tape
 from records.derive import DERIVE_VERSION
 from records.inbox import file_sha256
+from records.job_log import JobLog
 from records.record import CallRecord
 from records.steps import CallSteps, Parts, open_parts
 from records.store import migrate
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             problems = list(verify(call, parts, steps))
         except (SwitchboardError, OSError) as error:
-            problems = [str(error)]
+            problems = [str(error).removeprefix(f"{call}: ")]
         wrong += bool(problems)
         for problem in problems:
             console.print(f"[red]{call}[/]: {problem}", soft_wrap=True)
@@ -68,19 +70,31 @@ def verify(call: str, parts: Parts, steps: CallSteps) -> Iterator[str]:
         if tape.truncated:
             yield f"the tape was never finished ({records} records can be read)"
             return
-        call_id = path.name.removesuffix(".mcap")
+        digest = file_sha256(path)
+        call_id = _call_of(path, tape, digest, parts.log)
         known = parts.log.sha256_of(call_id)
-        if known is not None and known != file_sha256(path):
+        if known is not None and known != digest:
             yield "the tape is not the one that was found: its SHA-256 differs"
             return
-        page = page or parts.store.page(call_id)
+        page = parts.store.page(call_id)
+        if page and page.expired:
+            return
         if page is None:
             yield "there is no record of it"
         elif page.record.derived_by != DERIVE_VERSION:
             yield f"the record was derived by version {page.record.derived_by}; rebuild it by {DERIVE_VERSION}"
         else:
-            again = steps.derived(path, page.record, Ear(None, page.record))
+            derived = steps.derived(path, page.record, Ear(None, page.record))
+            again = replace(derived, call_id=call_id)  # a copy's name does not tell it
             names = [field.name for field in fields(CallRecord)]
             different = [name for name in names if getattr(again, name) != getattr(page.record, name)]
             if different:
                 yield f"deriving the tape again gives something else: {', '.join(different)}"
+
+
+def _call_of(path: Path, tape: TapeReader, digest: str, log: JobLog) -> str:
+    """The call that a tape is of: by the file's name, or, of a copy with another name, by what is in it."""
+    named = path.name.removesuffix(".mcap")
+    if log.sha256_of(named) is not None:
+        return named
+    return log.call_of_tape(digest) or next(iter(log.calls_of(str(tape.meta.get("call", "")))), named)

@@ -67,6 +67,11 @@ class JobLog:
         with self._database.reading() as session:
             return session.scalar(select(TapeRow.sha256).where(TapeRow.call_id == call_id))
 
+    def call_of_tape(self, sha256: str) -> str | None:
+        """The call whose tape has this SHA-256."""
+        with self._database.reading() as session:
+            return session.scalar(select(TapeRow.call_id).where(TapeRow.sha256 == sha256))
+
     def calls_of(self, call_sid: str) -> list[str]:
         """The ids of the calls to which the carrier gave one id: several where it sent a call twice."""
         with self._database.reading() as session:

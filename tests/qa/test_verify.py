@@ -50,6 +50,20 @@ def test_a_tape_that_was_cut_is_found(site: Parts, capsys: pytest.CaptureFixture
     assert "never finished" in capsys.readouterr().out
 
 
+def test_a_copy_of_a_tape_is_known_whatever_it_is_called(
+    site: Parts, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.mcap"
+    copy.write_bytes(site.recordings.read(tape_key("CA1")))
+    assert qa(["verify", str(copy)]) == 0
+    other = leave_tape(tmp_path / "elsewhere", "CA1").rename(tmp_path / "changed.mcap")
+    assert qa(["verify", str(other)]) == 1
+    assert f"{other}: the tape is not the one that was found" in capsys.readouterr().out
+    stranger = leave_tape(tmp_path / "elsewhere", "CA2")
+    assert qa(["verify", str(stranger)]) == 1
+    assert f"{stranger}: there is no record of it" in capsys.readouterr().out
+
+
 def test_a_record_that_is_not_what_its_tape_says_is_named_and_rebuilt(
     site: Parts, capsys: pytest.CaptureFixture[str]
 ) -> None:
