@@ -207,16 +207,19 @@ def _write(path: Path, source: Path | bytes) -> None:
     """Write beside, sync, rename, sync the folder: after a kill or a power cut it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{_UNFINISHED}")
-    with part.open("wb") as out:
-        if isinstance(source, bytes):
-            out.write(source)
-        else:
-            with source.open("rb") as data:
-                while chunk := data.read(_CHUNK_BYTES):
-                    out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
-    part.rename(path)
+    try:
+        with part.open("wb") as out:
+            if isinstance(source, bytes):
+                out.write(source)
+            else:
+                with source.open("rb") as data:
+                    while chunk := data.read(_CHUNK_BYTES):
+                        out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -109,6 +109,11 @@ def test_a_folder_has_no_half_written_recording_and_no_empty_folders(tmp_path: P
     recordings.put(b"first", "CA1/stereo.flac", "audio/flac")
     with pytest.raises(FileNotFoundError, match="the file to keep"):
         recordings.put(tmp_path / "nowhere", "CA1/stereo.flac", "audio/flac")
+    (folder / "CA1" / "peaks.json").mkdir()
+    with pytest.raises(RecordingsError, match="Is a directory"):
+        recordings.put(b"cannot be put in its place", "CA1/peaks.json", "application/json")
+    assert sorted(file.name for file in (folder / "CA1").iterdir()) == ["peaks.json", "stereo.flac"]
+    (folder / "CA1" / "peaks.json").rmdir()
     (folder / "CA1" / "listen.opus.part").write_bytes(b"killed here")
     assert keys(recordings) == ["CA1/stereo.flac"]
     assert recordings.read("CA1/stereo.flac") == b"first"
