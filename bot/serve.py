@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import importlib
+import os
 import signal
 import socket
 import sys
@@ -89,6 +90,7 @@ def serve(*, sample_call: bool) -> int:
     # Nothing that is imported becomes garbage: looking for it costs a tenth of the start (`_settle_memory` ends this).
     gc.disable()
     sys.setswitchinterval(SWITCH_SECONDS)
+    os.umask(0o077)  # what callers said is for this user only
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     runner = asyncio.Runner(loop_factory=_loop_factory())

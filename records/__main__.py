@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = parser().parse_args(argv)
+    os.umask(0o077)  # what callers said is for this user only
     try:
         settings = load_settings()
         run: Run = arguments.run
@@ -208,7 +209,7 @@ def retry(arguments: argparse.Namespace, settings: Settings) -> int:
 
     steps = _log(settings).retry(arguments.call)
     messages = retry_deliveries(open_database(settings.database), arguments.call, SystemClock())
-    steps += [f"{messages} webhooks"] if messages else []
+    steps += [f"webhooks ({messages})"] if messages else []
     if not steps:
         print(f"records: nothing has failed for call {arguments.call}", file=sys.stderr)
         return 2

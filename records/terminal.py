@@ -132,7 +132,7 @@ def search(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _end_page(count: int, following: str) -> int:
     if not count:
-        print("records: no such call", file=sys.stderr)
+        print("records: no call is like that", file=sys.stderr)
     if following:
         print(f"records: more with --after {following}", file=sys.stderr)
     return 0 if count else 1

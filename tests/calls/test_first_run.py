@@ -30,6 +30,11 @@ def channels(data: Path) -> set[str]:
     return {record.channel for record in TapeReader(tape)}
 
 
+def permissions(folder: Path) -> dict[str, int]:
+    """Of all that was written, by name."""
+    return {path.name: path.stat().st_mode for path in folder.rglob("*")}
+
+
 async def test_the_sample_call_books_what_the_customer_asked_for(tmp_path: Path) -> None:
     server = await asyncio.create_subprocess_exec(
         sys.executable, "server.py", cwd=ROOT, env=environment(tmp_path), stdout=asyncio.subprocess.PIPE, stderr=None
@@ -49,6 +54,9 @@ async def test_the_sample_call_books_what_the_customer_asked_for(tmp_path: Path)
         if server.returncode is None:
             server.kill()
             await server.wait()
+    modes = permissions(tmp_path)
+    assert {"tape.mcap", "stereo.flac", "switchboard.db"} <= modes.keys()
+    assert not {name for name, mode in modes.items() if mode & 0o077}, "what callers said is for its owner only"
     with create_engine(f"sqlite:///{tmp_path / 'switchboard.db'}").connect() as database:
         booked = database.execute(text("SELECT service_id, status FROM desk_appointments")).all()
     assert [tuple(row) for row in booked] == [("cleaning", "booked")]
