@@ -121,7 +121,7 @@ async def test_nothing_of_a_call_that_was_handed_over_stays_in_memory(
 async def test_a_call_that_is_over_is_known_for_a_while_and_opens_no_stream(
     open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_site(ListedMind(END_CALL, "Goodbye.")) as site:
+    async with open_site(lambda: ListedMind(END_CALL, "Goodbye.")) as site:
         record = await site.ring(say())
         sid = record.call_sid
         await site.tape_of(sid)
