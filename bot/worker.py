@@ -67,7 +67,8 @@ class Worker:
             if self._clock.now_ns() - began_ns > SETTLED_SECONDS * 1e9:
                 pause = FIRST_PAUSE_SECONDS
             self.state = f"ended with status {status}; tried again in {pause:g} s"
-            logger.error("The worker {}", self.state)
+            # One that was asked to end, by a signal to all processes for instance, is no fault.
+            logger.log("ERROR" if status else "INFO", "The worker {}", self.state)
             await self._clock.sleep(pause)
             pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
 
