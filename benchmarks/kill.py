@@ -287,15 +287,24 @@ def _look_at(parts: Parts, witness: Witness, counts: Counts) -> None:
     record = parts.store.call(witness.call_sid)
     if record is None or record.outcome.end_reason != "interrupted":
         counts.not_closed += 1
-    messages: Counter[str] = Counter()
-    with tape_of(witness.call_sid, parts.inbox, parts.recordings) as path:
-        for found in TapeReader(path):
-            if found.channel.startswith("carrier."):
-                messages[f"{found.channel} {orjson.loads(found.data).get('event')}"] += 1
+    try:
+        messages = _carrier_messages(parts, witness.call_sid)
+    except FileNotFoundError:  # the worker moved it to the archive at this very moment
+        messages = _carrier_messages(parts, witness.call_sid)
     counts.lost_said_ms.append(max(0, witness.sent_frames - messages["carrier.in media"]) * 20.0)
     kept = messages["carrier.out media"]
     lost_since = witness.heard_at[kept] if kept < len(witness.heard_at) else witness.died_at
     counts.lost_heard_ms.append((witness.died_at - lost_since) * 1000)
+
+
+def _carrier_messages(parts: Parts, call_sid: str) -> Counter[str]:
+    """How many messages of each kind are on the tape: ``carrier.in media``."""
+    with tape_of(call_sid, parts.inbox, parts.recordings) as path:
+        return Counter(
+            f"{found.channel} {orjson.loads(found.data).get('event')}"
+            for found in TapeReader(path)
+            if found.channel.startswith("carrier.")
+        )
 
 
 def _check_bookings(parts: Parts, counts: Counts) -> None:
