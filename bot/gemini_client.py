@@ -40,6 +40,7 @@ SETUP_SECONDS = 5.0
 SPEAK_SECONDS = 60.0
 PROBE_SECONDS = 20.0
 _TOOLS_KEPT = 16
+"""So many different sets of tools are known in the words of the SDK."""
 _UNKNOWN_MODEL_SECONDS = 600.0
 """So long a model that does not exist is not asked for again while there are others."""
 

@@ -71,12 +71,12 @@ def verify(call: str, parts: Parts, steps: CallSteps) -> Iterator[str]:
             yield f"the tape was never finished ({records} records can be read)"
             return
         digest = file_sha256(path)
-        call_id = _call_of(path, tape, digest, parts.log)
+        call_id = call if page else _call_of(path, tape, digest, parts.log)
         known = parts.log.sha256_of(call_id)
         if known is not None and known != digest:
             yield "the tape is not the one that was found: its SHA-256 differs"
             return
-        page = parts.store.page(call_id)
+        page = page or parts.store.page(call_id)
         if page and page.expired:
             return
         if page is None:
