@@ -284,6 +284,7 @@ class ToolCalled(CallEvent):
 class ToolReturned(CallEvent):
     """The answer that goes back to the model.
 
+    ``key`` names what was written in the business's books; empty where nothing was.
     ``status``: ``ok``; ``refused`` (the business or the step said no); ``invalid`` (arguments); ``unknown`` (no such
     tool); ``timeout`` or ``error`` (ours); ``repeated`` (the same call again: the first result was given, nothing ran).
     """
@@ -294,6 +295,20 @@ class ToolReturned(CallEvent):
     status: Literal["ok", "refused", "invalid", "unknown", "timeout", "error", "repeated"]
     result: dict[str, Any]
     duration_ms: float
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class WriteFound(CallEvent):
+    """A write of this call stood in the business's books, and its result not on the tape, when that was recovered.
+
+    ``command`` (``book``, ``take_message``, ...) and ``result`` are the desk's, ``key`` names the write there.
+    """
+
+    kind = "write_found"
+    command: str
+    key: str
+    result: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Literal
 import orjson
 
 from bot.errors import TapeError
-from bot.events import CallEnded
+from bot.events import CallEnded, CallEvent
 from bot.ports import Clock
 from bot.tape_file import CHANNELS, HEAD, LAYOUT, UNFINISHED, Record, TapeReader, encode_chunk, finish_tape
 
@@ -50,6 +50,9 @@ QUEUE_BYTES = 4 * 1024 * 1024
 NEWBORN_SECONDS = 60.0
 """An empty file is left alone for so long: a writer makes its file and locks it in two steps."""
 _RECORD_OVERHEAD = 100
+
+Missing = Callable[[TapeReader], Sequence[CallEvent]]
+"""Gives what is known of a call in progress and missing on its tape, whose last records a kill has taken."""
 
 
 @dataclass(frozen=True)
@@ -302,13 +305,15 @@ class TapeDeck:
             self._tapes.pop(tape, None)
 
 
-def recover_tape(path: Path, clock: Clock) -> Path | None:
+def recover_tape(path: Path, clock: Clock, missing: Missing = lambda _: ()) -> Path | None:
     """Finish the tape of a dead process, whose call is closed as ``interrupted`` unless its end is on the tape.
+
+    What is `missing` is added before the end.
 
     Returns the tape's final path, or None where there is no tape to finish: its writer lives (it holds the lock),
     another process was faster, or the writer died before it had written one whole record; then the file is removed.
     The end stands where the last record does; when it was added stands in a last ``meta`` record. Blocking. Raises
-    `TapeError` where the file is no tape, ``OSError`` from the disk.
+    `TapeError` where the file is no tape, ``OSError`` from the disk, and what `missing` raises: then all is as before.
     """
     try:
         descriptor = os.open(path, os.O_RDWR)
@@ -324,7 +329,7 @@ def recover_tape(path: Path, clock: Clock) -> Path | None:
         if found.st_size == 0 or next(iter(TapeReader(path)), None) is None:
             path.unlink()
             return None
-        return finish_tape(path, last=_interruption(path, clock))
+        return finish_tape(path, last=_interruption(TapeReader(path), clock, missing))
     except BlockingIOError:
         return None
     finally:
@@ -339,17 +344,17 @@ def _is_at(path: Path, file: os.stat_result) -> bool:
         return False
 
 
-def _interruption(path: Path, clock: Clock) -> list[Record]:
+def _interruption(tape: TapeReader, clock: Clock, missing: Missing) -> list[Record]:
     """The records that close a call whose server died: none where the call had ended."""
-    records = iter(TapeReader(path))
+    records = iter(tape)
     first = last = next(records)
     for last in records:
         if last.channel == "event" and orjson.loads(last.data).get("kind") in ("call_ended", "call_refused"):
             return []
     ended = CallEnded("interrupted", (last.mono_ns - first.mono_ns) / 1e6)
     note = {"recovered": {"wall_ns": clock.wall_ns()}}
-    data = {"event": ended.to_json(), "meta": orjson.dumps(note)}
+    data = [*(("event", event.to_json()) for event in (*missing(tape), ended)), ("meta", orjson.dumps(note))]
     return [
-        Record(channel, last.wall_ns, last.mono_ns, data[channel], last.number + place)
-        for place, channel in enumerate(("event", "meta"), 1)
+        Record(channel, last.wall_ns, last.mono_ns, added, last.number + place)
+        for place, (channel, added) in enumerate(data, 1)
     ]

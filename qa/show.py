@@ -31,6 +31,7 @@ from bot.events import (
     ToolCalled,
     ToolReturned,
     Trouble,
+    WriteFound,
 )
 from bot.tape import CHANNELS, Record, TapeReader
 from bot.terminal import CallView
@@ -240,6 +241,8 @@ def _show_troubles(tape: TapeReader, call: _Call, console: Console) -> None:
                 lines.append(
                     f"{call.seconds(at):6.1f} s  {event.failure} in {event.where}; heard: {heard} {event.detail}"
                 )
+            case WriteFound():
+                lines.append(f"{call.seconds(at):6.1f} s  {event.command}: done in the books, and lost from the tape")
             case ModelFailed():
                 lines.append(f"{call.seconds(at):6.1f} s  {event.model}: {event.failure} {event.detail}")
     if call.lost:

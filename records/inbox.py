@@ -13,10 +13,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -25,11 +24,13 @@ from loguru import logger
 from bot.errors import SwitchboardError, TapeError
 from bot.events import CallReceived
 from bot.ports import Clock
-from bot.tape import TapeReader, recover_tape
+from bot.tape import Missing, Record, TapeReader, recover_tape
 from records.recordings import Recordings
 
 TAPE_TYPE = "application/vnd.mcap"
-_CHUNK_BYTES = 1024 * 1024
+SETTLE_SECONDS = 2.0
+"""A tape is left alone so long after it was last written: Postgres ends a commit that a killed server has begun."""
+_ADDED_AT_RECOVERY = ("write_found", "call_ended")
 
 
 class WrongCopy(SwitchboardError):
@@ -70,12 +71,14 @@ class Inbox:
         self._clock = clock
         self._unreadable: set[Path] = set()
 
-    def recover(self) -> list[Path]:
-        """Finish the tapes of dead processes; gives those that were finished now."""
+    def recover(self, missing: Missing) -> list[Path]:
+        """Finish the tapes of dead processes, with what is `missing` on them; gives those that were finished now."""
         found = []
         for part in sorted(self.folder.glob("*/*.mcap.part")):
             try:
-                tape = recover_tape(part, self._clock)
+                if self._clock.wall_ns() - part.stat().st_mtime_ns < SETTLE_SECONDS * 1e9:
+                    continue
+                tape = recover_tape(part, self._clock, missing)
             except (TapeError, OSError) as error:
                 self._tell(part, error)
                 continue
@@ -234,8 +237,16 @@ def is_beginning(part: Path, whole: Path) -> bool:
         records = iter(TapeReader(part))
         for record in records:
             if record != next(rest, None):
-                added = [record, *islice(records, 2)]
-                return len(added) == 2 and added[1].channel == "meta" and "recovered" in orjson.loads(added[1].data)
+                return _was_added_by_recovery([record, *records])
         return next(rest, None) is not None
     except TapeError:
         return False
+
+
+def _was_added_by_recovery(records: Sequence[Record]) -> bool:
+    *events, note = records
+    return (
+        all(each.channel == "event" and orjson.loads(each.data).get("kind") in _ADDED_AT_RECOVERY for each in events)
+        and note.channel == "meta"
+        and "recovered" in orjson.loads(note.data)
+    )

@@ -20,9 +20,11 @@ from pathlib import Path
 import orjson
 from loguru import logger
 
+import desk.database
 from bot.ports import Clock, utc
 from bot.settings import Settings
 from bot.tape import TapeReader
+from records.books import missing_writes
 from records.inbox import File, Tape, archive, archived_tape, file_sha256, is_beginning, tape_key
 from records.job_log import ARCHIVE, JobGone
 from records.jobs import Jobs, jobs_database
@@ -127,7 +129,7 @@ class Worker:
         if self._is_due("heartbeat", BEAT_SECONDS):
             self._guarded("heartbeat", self._beat)
             self._guarded("takeover", self._look_for_the_dead)
-        self._guarded("recovery", self._inbox.recover)
+        self._guarded("recovery", lambda: self._inbox.recover(lambda tape: missing_writes(tape, self._database)))
         self._guarded("inbox", self._work_through_the_inbox)
         self._guarded("retries", self._try_again)
         if self._is_due("mending", MEND_SECONDS):
@@ -289,6 +291,7 @@ class Worker:
 def open_worker(settings: Settings, clock: Clock, name: str, life: Life) -> Worker:
     """Put a worker together. Raises `bot.errors.ConfigurationError`."""
     migrate(settings.database)
+    desk.database.migrate(settings.database)  # recovery asks the books
     parts = open_parts(settings, clock)
     steps = CallSteps(parts).all()
     jobs = Jobs(parts.log, steps, parts.webhooks.deliver, jobs_database(settings), name)

@@ -173,7 +173,7 @@ async def book_appointment(
         phone: Phone number with area code; leave out for the number the caller is calling from.
         note: What the staff should know beforehand, if the caller said so.
     """
-    customer = await customer_for(work, name, phone)
+    customer = await customer_for(work, name, phone, key=f"{work.key}:customer")
     appointment: Appointment = await work.at_desk(
         work.desk.book,
         service_id=service.id,

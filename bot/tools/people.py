@@ -52,8 +52,11 @@ async def known_callers(work: Work, phone: str | None = None, name: str | None =
     )
 
 
-async def customer_for(work: Work, name: str, phone: str | None, email: str = "") -> Customer:
-    """The customer of this name and number, created if new. Raises NotUnderstood if there is no number."""
+async def customer_for(work: Work, name: str, phone: str | None, email: str = "", *, key: str) -> Customer:
+    """The customer of this name and number, created (with `key`) if new.
+
+    Raises NotUnderstood if there is no number.
+    """
     number = phone or work.here.caller_number
     if number is None:
         raise NotUnderstood("The caller's number is withheld.", "Ask for a phone number and pass it as phone.")
@@ -62,9 +65,7 @@ async def customer_for(work: Work, name: str, phone: str | None, email: str = ""
         people: list[Customer] = await work.at_desk(work.desk.find_customers, number)
         customer = next((person for person in people if same_person(person.name, name, likeness=1.0)), None)
     if customer is None:
-        customer = await work.at_desk(
-            work.desk.create_customer, name=name, phone=number, email=email, key=f"{work.key}:customer"
-        )
+        customer = await work.at_desk(work.desk.create_customer, name=name, phone=number, email=email, key=key)
     work.memory.customer = customer
     return customer
 
@@ -128,7 +129,7 @@ async def save_customer(
         phone: Phone number with area code; leave out for the number the caller is calling from.
         email: E-mail address, if the caller wants to give it.
     """
-    customer = await customer_for(work, name, phone, email or "")
+    customer = await customer_for(work, name, phone, email or "", key=work.key)
     if email and customer.email != email and customer.phone == work.here.caller_number:
         customer = await work.at_desk(work.desk.update_customer, customer.id, email=email, key=f"{work.key}:email")
     return Answer(f"{customer.name} is saved with {say_phone(customer.phone)}.", {"name": customer.name})

@@ -8,12 +8,11 @@ same wish again, under the same call id or another, gets the first result instea
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from loguru import logger
 
@@ -25,15 +24,23 @@ from bot.tools.booking import slot_data
 from bot.tools.briefing import briefing, step_words
 from bot.tools.registry import TOOLS, Answer, CallFacts, CallMemory, Here, NotValid, Tool, ToolDeclaration, Work, plain
 from desk.business import Service, Staff
+from desk.commands import command_key
 from desk.desk import Desk, Slot
 
 if TYPE_CHECKING:
     from bot.flow import Flow
 
 Status = Literal["ok", "refused", "invalid", "unknown", "timeout", "error", "repeated"]
-Reply = tuple[Status, dict[str, Any]]
 
 _FINISH_SECONDS = 10.0
+
+
+class Reply(NamedTuple):
+    """What the model is answered. `key` names what was written, where anything was."""
+
+    status: Status
+    result: dict[str, Any]
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class _Job:
     @property
     def succeeded(self) -> bool:
         """Whether it has ended well."""
-        return self.task.done() and not self.task.cancelled() and self.task.result()[0] == "ok"
+        return self.task.done() and not self.task.cancelled() and self.task.result().status == "ok"
 
 
 class ToolBox:
@@ -114,8 +121,8 @@ class ToolBox:
         reply = await self._answer(call_id, name, raw, started)
         if reply is None:
             return {"error": "The call was withdrawn."}
-        self._record(ToolReturned(call_id, name, *reply, self._milliseconds_since(started)))
-        return reply[1]
+        self._returned(call_id, name, reply, started)
+        return reply.result
 
     def cancel(self, call_id: str) -> None:
         """The model withdrew a call (``toolCallCancellation``). Unknown and repeated ids do no harm."""
@@ -137,7 +144,7 @@ class ToolBox:
         jobs, self._unheard = [job for job in self._unheard if not job.heard], []
         for job in jobs:
             job.heard = True
-        return [UnheardResult(job.call_id, job.tool.name, job.task.result()[1]) for job in jobs]
+        return [UnheardResult(job.call_id, job.tool.name, job.task.result().result) for job in jobs]
 
     async def finish(self, within_seconds: float = _FINISH_SECONDS) -> int:
         """Drop reads and wait, at most `within_seconds`, for writes. How many writes are still running then."""
@@ -165,26 +172,25 @@ class ToolBox:
         tool = self._tools.get(name)
         if tool is None:
             hint = f"There are these tools: {', '.join(self._tools)}."
-            return "unknown", {"error": f"There is no tool {name[:60]!r}.", "hint": hint}
+            return Reply("unknown", {"error": f"There is no tool {name[:60]!r}.", "hint": hint})
         refusal = self.steps.refusal(name)
         here = Here(self._business, self._now(), self._caller_number)
         try:
             values = tool.understand(raw, here)
         except NotValid as problems:
-            return ("refused", _step_refusal(refusal)) if refusal else ("invalid", _invalid(problems))
+            return Reply("refused", _step_refusal(refusal)) if refusal else Reply("invalid", _invalid(problems))
         wish = _wish(name, values)
         if tool.writes and wish in self._wishes:
             return await self._repeat(call_id, self._wishes[wish])
         if refusal:
-            return "refused", _step_refusal(refusal)
+            return Reply("refused", _step_refusal(refusal))
         job = self._begin(call_id, tool, wish, raw, values, here, started)
         return await self._wait(call_id, job)
 
     def _begin(
         self, call_id: str, tool: Tool, wish: str, raw: dict[str, Any], values: dict[str, Any], here: Here, started: int
     ) -> _Job:
-        seed = f"{self._call.call_sid}\0{wish}\0{self._times.get(wish, 0)}"
-        key = hashlib.sha256(seed.encode()).hexdigest()[:40]
+        key = command_key(self._call.call_sid, f"{wish}\0{self._times.get(wish, 0)}")
         work = Work(self._desk, self._call, here, self._memory, key, self._flow.staff_line)
         task = asyncio.create_task(self._perform(tool, work, values), name=f"tool {tool.name}")
         job = _Job(call_id, tool, wish, raw, task, started)
@@ -198,16 +204,17 @@ class ToolBox:
 
     async def _perform(self, tool: Tool, work: Work, values: dict[str, Any]) -> Reply:
         try:
-            return "ok", self._result(tool, await tool.function(work, **values))
+            result = self._result(tool, await tool.function(work, **values))
+            return Reply("ok", result, work.key if tool.writes else "")
         except DeskRefusal as refusal:
-            return "refused", _refused(refusal, work)
+            return Reply("refused", _refused(refusal, work))
         except Exception as error:  # whatever a tool does wrong, the caller must hear about it, not a dead line
             place = _innermost(error)
             logger.error("Tool {} failed with {} at {}", tool.name, type(error).__name__, place)
-            return "error", {
-                "error": "Our system had a problem; it is not certain that anything was done.",
-                "hint": "Apologise, try once more, and if it fails again offer to take a message.",
-            }
+            hint = "Apologise, try once more, and if it fails again offer to take a message."
+            return Reply(
+                "error", {"error": "Our system had a problem; it is not certain that anything was done.", "hint": hint}
+            )
 
     def _result(self, tool: Tool, answer: Answer) -> dict[str, Any]:
         result: dict[str, Any] = {"say": answer.say, **answer.data}
@@ -225,12 +232,12 @@ class ToolBox:
         if call_id:
             self._jobs.setdefault(call_id, job)
         reply = await self._wait(call_id, job)
-        if reply is None or reply[0] != "ok":
+        if reply is None or reply.status != "ok":
             return reply
-        result = {**reply[1], "note": "This was asked before; it was done once, and this is its result."}
+        result = {**reply.result, "note": "This was asked before; it was done once, and this is its result."}
         if "next_step" in result:
             result["next_step"] = step_words(self.steps)
-        return "repeated", result
+        return Reply("repeated", result, reply.key)
 
     async def _wait(self, call_id: str, job: _Job) -> Reply | None:
         """Wait until the job ends, its time is up, its call is withdrawn (None), or the waiting task is cancelled."""
@@ -246,7 +253,7 @@ class ToolBox:
             return None
         if not job.task.done():
             self._leave(job)
-            return "timeout", _timed_out(job.tool)
+            return Reply("timeout", _timed_out(job.tool))
         if job.task.cancelled():
             return None
         job.heard = True
@@ -293,9 +300,7 @@ class ToolBox:
         """A job ended and nobody waits for its result."""
         if job.task.cancelled():
             return
-        self._record(
-            ToolReturned(job.call_id, job.tool.name, *job.task.result(), self._milliseconds_since(job.started_ns))
-        )
+        self._returned(job.call_id, job.tool.name, job.task.result(), job.started_ns)
         self._keep_unheard(job)
 
     def _keep_unheard(self, job: _Job) -> None:
@@ -312,8 +317,9 @@ class ToolBox:
     def _now(self) -> datetime:
         return utc(self._clock).astimezone(self._business.zone)
 
-    def _milliseconds_since(self, started_ns: int) -> float:
-        return (self._clock.now_ns() - started_ns) / 1e6
+    def _returned(self, call_id: str, name: str, reply: Reply, started_ns: int) -> None:
+        took_ms = (self._clock.now_ns() - started_ns) / 1e6
+        self._record(ToolReturned(call_id, name, reply.status, reply.result, took_ms, reply.key))
 
 
 def _wish(name: str, values: dict[str, Any]) -> str:

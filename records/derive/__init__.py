@@ -39,7 +39,7 @@ __all__ = [
     "write_recording",
 ]
 
-DERIVE_VERSION = 2
+DERIVE_VERSION = 3
 
 
 class Recogniser(Protocol):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal
 
 from bot.events import (
@@ -19,6 +20,7 @@ from bot.events import (
     ToolCalled,
     ToolCancelled,
     ToolReturned,
+    WriteFound,
 )
 from records.derive.spoken_deeds import Deed
 from records.derive.timeline import Timeline
@@ -34,6 +36,16 @@ _KINDS = {
     "update_customer": "customer",
     "add_note": "note",
 }
+_TOOL_OF = {
+    "book": ("book_appointment", "An appointment was booked"),
+    "reschedule": ("reschedule_appointment", "An appointment was moved"),
+    "cancel": ("cancel_appointment", "An appointment was cancelled"),
+    "take_message": ("take_message", "A message was taken"),
+    "create_customer": ("save_customer", "The caller was saved as a customer"),
+    "update_customer": ("update_customer", "The caller's record was corrected"),
+    "add_note": ("add_note", "A note was saved"),
+}
+"""Which tool gives the desk a command, and what it does."""
 _WRITES_TO = {"booking": "appointment", "reschedule": "appointment", "cancellation": "appointment"}
 _DISPOSITIONS: dict[str, Disposition] = {
     "booking": "booked",
@@ -48,51 +60,115 @@ _FIELDS = {"name": "name", "service": "service", "with": "with", "when": "when",
 
 
 def tool_uses(timeline: Timeline) -> tuple[ToolUse, ...]:
-    """Every function call with its result. ``status``: as in `ToolReturned`, or ``withdrawn`` or ``unanswered``."""
-    uses: list[ToolUse] = []
-    waiting: dict[str, list[int]] = {}
-    for moment in timeline.of(ToolCalled, ToolReturned, ToolCancelled):
-        event = moment.event
-        if isinstance(event, ToolCalled):
-            waiting.setdefault(event.call_id, []).append(len(uses))
-            uses.append(
-                ToolUse(
-                    number=len(uses) + 1,
-                    call_id=event.call_id,
-                    name=event.name,
-                    arguments=event.arguments,
-                    status="unanswered",
-                    result={},
-                    step=event.step,
-                    at_ms=round(moment.ms, 1),
-                    duration_ms=0.0,
-                )
-            )
-            continue
-        assert isinstance(event, ToolReturned | ToolCancelled)
-        places = waiting.get(event.call_id)
-        if not places:
-            continue
-        if isinstance(event, ToolCancelled):
-            uses[places[0]] = replace(uses[places[0]], status="withdrawn")
-            continue
-        place = places.pop(0)
-        uses[place] = replace(
-            uses[place],
+    """Every function call with its result, and every write that only the business's books told of.
+
+    ``status``: as in `ToolReturned`; or ``withdrawn``, ``unanswered``, or ``found`` in the books at recovery.
+    """
+    uses = _Uses()
+    for moment in timeline.of(ToolCalled, ToolReturned, ToolCancelled, WriteFound):
+        match moment.event:
+            case ToolCalled() as called:
+                uses.called(moment.ms, called)
+            case ToolReturned() as returned:
+                uses.returned(moment.ms, returned)
+            case ToolCancelled() as cancelled:
+                uses.withdrawn(cancelled)
+            case WriteFound() as write:
+                uses.found(moment.ms, write)
+    return tuple(uses.all)
+
+
+class _Uses:
+    """The function calls of a call, as its events tell of them."""
+
+    def __init__(self) -> None:
+        self.all: list[ToolUse] = []
+        self._waiting: dict[str, list[int]] = {}
+        self._late: dict[str, int] = {}
+        self._keys: set[str] = set()
+
+    def called(self, ms: float, event: ToolCalled) -> None:
+        self._waiting.setdefault(event.call_id, []).append(len(self.all))
+        self._add(event.call_id, event.name, event.arguments, event.step, ms)
+
+    def returned(self, ms: float, event: ToolReturned) -> None:
+        """A result; one may follow after the model was told that it takes too long."""
+        if places := self._waiting.get(event.call_id):
+            place = places.pop(0)
+        elif event.call_id in self._late:
+            place = self._late.pop(event.call_id)
+        else:
+            return
+        if event.status == "timeout":
+            self._late[event.call_id] = place
+        self.all[place] = replace(
+            self.all[place],
             status=event.status,
             result=event.result,
             duration_ms=round(event.duration_ms, 3),
-            committed=_committed(event),
+            committed=self._committed(event),
         )
-    return tuple(uses)
+
+    def withdrawn(self, event: ToolCancelled) -> None:
+        if places := self._waiting.get(event.call_id):
+            self.all[places[0]] = replace(self.all[places[0]], status="withdrawn")
+
+    def found(self, ms: float, event: WriteFound) -> None:
+        """A write whose result is not on the tape: the call for it may be, without an answer."""
+        name, result = _as_tool(event)
+        waiting = (place for places in self._waiting.values() for place in places if self.all[place].name == name)
+        place = min(waiting, default=None)
+        if place is None:
+            place = self._add(event.key, name, {}, "", ms)
+        else:
+            self._waiting[self.all[place].call_id].remove(place)
+        self.all[place] = replace(
+            self.all[place], status="found", result=result, committed=_written(name, result, self.all[place].call_id)
+        )
+
+    def _add(self, call_id: str, name: str, arguments: Mapping[str, Any], step: str, ms: float) -> int:
+        self.all.append(
+            ToolUse(
+                number=len(self.all) + 1,
+                call_id=call_id,
+                name=name,
+                arguments=arguments,
+                status="unanswered",
+                result={},
+                step=step,
+                at_ms=round(ms, 1),
+                duration_ms=0.0,
+            )
+        )
+        return len(self.all) - 1
+
+    def _committed(self, event: ToolReturned) -> tuple[str, ...]:
+        """What a result wrote. Of a wish that was asked again only the first result tells, or the first that came."""
+        is_first = event.status == "ok" or (event.status == "repeated" and event.key and event.key not in self._keys)
+        if not is_first or event.name not in _KINDS:
+            return ()
+        self._keys.add(event.key)
+        return _written(event.name, event.result, event.call_id)
 
 
-def _committed(event: ToolReturned) -> tuple[str, ...]:
-    """What a result wrote: only the first of a wish that was asked again did."""
-    if event.status != "ok" or event.name not in _KINDS:
-        return ()
-    kind = _KINDS[event.name]
-    return (f"{_WRITES_TO.get(kind, kind)}:{event.result.get('number', event.call_id)}",)
+def _written(name: str, result: Mapping[str, Any], call_id: str) -> tuple[str, ...]:
+    kind = _KINDS[name]
+    return (f"{_WRITES_TO.get(kind, kind)}:{result.get('number', call_id)}",)
+
+
+def _as_tool(event: WriteFound) -> tuple[str, dict[str, Any]]:
+    """The tool that writes so, and the desk's result as the tool would have told it."""
+    name, done = _TOOL_OF[event.command]
+    result: dict[str, Any] = {"say": f"{done}; this was found in the books after the server had died."}
+    if event.command in ("book", "reschedule", "cancel"):
+        start = datetime.fromisoformat(str(event.result["start"]))
+        when = f"{start:%Y-%m-%d %H:%M}"
+        result = {
+            "say": f"{done} for {when}; this was found in the books after the server had died.",
+            "number": event.result["id"],
+            "start": f"{start:%Y-%m-%dT%H:%M}",
+        }
+    return name, result
 
 
 def key_presses(timeline: Timeline) -> tuple[KeyPress, ...]:
@@ -109,7 +185,7 @@ def conclude(
 ) -> Outcome:
     """The outcome of a call."""
     reason = _end_reason(timeline)
-    changes = (*_written(tools), *_recorded(timeline))
+    changes = (*_changes(tools), *_recorded(timeline))
     disposition = _disposition(reason, changes, turns, tools, keys)
     return Outcome(
         disposition=disposition,
@@ -129,7 +205,7 @@ def done_otherwise(timeline: Timeline) -> set[Deed]:
     return deeds
 
 
-def _written(tools: Sequence[ToolUse]) -> list[Change]:
+def _changes(tools: Sequence[ToolUse]) -> list[Change]:
     return [
         Change(_KINDS[use.name], committed.partition(":")[2], use.call_id, str(use.result.get("say", "")))
         for use in tools
@@ -213,7 +289,7 @@ def _fields(tools: Sequence[ToolUse]) -> Mapping[str, Any]:
     """What the tools took for true, the latest first: the caller's name, the service, the time."""
     fields: dict[str, Any] = {}
     for use in tools:
-        if use.status in ("ok", "repeated"):
+        if use.status in ("ok", "repeated", "found"):
             given = {key: use.arguments[key] for key in ("name", "phone", "email", "service") if use.arguments.get(key)}
             fields |= given if use.committed else {k: v for k, v in given.items() if k not in fields}
         if use.committed:

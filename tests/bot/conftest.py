@@ -17,6 +17,7 @@ import pytest
 from bot.events import CallEvent
 from bot.flow import Flow, load_flow
 from bot.tools import CallFacts, ToolBox
+from desk.commands import Command, commands_of
 from desk.desk import Desk, migrate
 
 FLOWS = Path(__file__).parents[2] / "flows"
@@ -63,6 +64,11 @@ class ToolLine:
 
     def statuses(self, kind: str = "tool_returned") -> list[str]:
         return [event.status for event in self.events if event.kind == kind]  # type: ignore[attr-defined]
+
+    def commands(self) -> list[Command]:
+        """What stands in the business's books of this call."""
+        long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+        return commands_of(self.desk._database, self.flow.id, self.facts.call_sid, long_ago)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from bot.errors import TapeError
-from bot.events import CallEnded, CallRefused
+from bot.events import CallEnded, CallEvent, CallRefused, WriteFound
 from bot.ports import SystemClock
 from bot.tape import Record, TapeDeck, TapeReader, recover_tape
 from bot.tape_file import HEAD, encode_chunk
@@ -73,6 +73,16 @@ def test_a_tape_is_its_writers_until_that_is_dead_and_then_closed_as_interrupted
     assert ended["duration_ms"] == pytest.approx((records[1].mono_ns - records[0].mono_ns) / 1e6)
     assert records[2].mono_ns == records[1].mono_ns
     assert note["recovered"]["wall_ns"] > records[1].wall_ns
+
+
+def test_what_was_missing_on_it_stands_before_its_end(tmp_path: Path) -> None:
+    found = WriteFound("book", "key", {"id": 12})
+    tape = recover_tape(part(tmp_path, META), SystemClock(), lambda tape: [found] if tape.truncated else [])
+    assert tape is not None
+    records = list(TapeReader(tape))
+    assert [record.number for record in records] == [0, 1, 2, 3]
+    assert [CallEvent.from_json(record.data).kind for record in records[1:3]] == ["write_found", "call_ended"]
+    assert CallEvent.from_json(records[1].data) == found
 
 
 @pytest.mark.parametrize("end", [CallEnded("goodbye", 5.0), CallRefused("CA1", "refused_busy")])

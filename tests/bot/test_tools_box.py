@@ -419,6 +419,8 @@ async def test_slow_write_times_out_goes_on_and_can_be_asked_again(open_line: Op
     assert (await again)["number"] == 1
     assert line.statuses() == ["timeout", "repeated"]
     assert gate.times == 1
+    [command] = line.commands()
+    assert [event.key for event in line.events if event.kind == "tool_returned"] == ["", command.key]
     assert line.box.unheard_results() == []
 
 

@@ -14,7 +14,7 @@ from bot.worker import LONGEST_PAUSE_SECONDS, Worker
 
 
 class PatientClock:
-    """Counts the pauses instead of making them."""
+    """Counts the pauses instead of making them; the ninth does not end."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -28,7 +28,7 @@ class PatientClock:
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001 if len(self.pauses) < 9 else 3600)
 
 
 def played_by(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +58,9 @@ async def test_a_worker_that_dies_is_started_again_later_and_later(
     worker.start()
     await until(lambda: len(clock.pauses) >= 9)
     await worker.stop()
-    assert clock.pauses[:9] == [1, 2, 4, 8, 16, 32, *[LONGEST_PAUSE_SECONDS] * 3]
+    assert clock.pauses == [1, 2, 4, 8, 16, 32, *[LONGEST_PAUSE_SECONDS] * 3]
     assert "status 3" in worker.state
-    assert (figure(metrics, "switchboard_worker_restarts_total") or 0) >= 9
+    assert (figure(metrics, "switchboard_worker_restarts_total") or 0) == 9
     assert figure(metrics, "switchboard_worker_up") == 0
 
 

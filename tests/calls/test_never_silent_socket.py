@@ -76,7 +76,16 @@ async def test_a_line_that_takes_nothing_is_given_up(open_site: Any, say: Say, m
     assert events[-1].reason == "stream_lost"
 
 
-async def test_what_the_bot_says_while_the_line_is_away_is_lost_and_told(open_site: Any, say: Say) -> None:
+async def test_what_the_bot_says_while_the_line_is_away_is_lost_and_told(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_stream = StreamSocket.open
+
+    async def late(*args: Any) -> None:
+        await asyncio.sleep(0.3)
+        await open_stream(*args)
+
+    monkeypatch.setattr(StreamSocket, "open", once(open_stream, late))
     words = " ".join(["word"] * 60)
     async with open_site(ListedMind(words, END_CALL, "Good bye to you.")) as site:
         call = site.dial(say(), say(), habits=PATIENT)

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "desk": {"desk", "bot.errors", "bot.settings", "bot.ports"},
     "records": {
         "records",
+        "desk.commands",
         "desk.database",
         "bot.events",
         "bot.tape",

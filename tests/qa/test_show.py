@@ -28,6 +28,7 @@ from bot.events import (
     ToolCalled,
     ToolReturned,
     Trouble,
+    WriteFound,
 )
 from bot.tape import TapeDeck
 from qa.__main__ import main
@@ -69,6 +70,7 @@ EVENTS: list[tuple[float, CallEvent]] = [
     (7_001, MarkReturned("m2", "cleared")),
     (8_000, ToolCalled("t2", "book_appointment", {"start": "2026-11-03T15:00"}, "booking")),
     (9_000, Trouble("tool_timeout", "book_appointment", "sorry_slow", "took 5 s")),
+    (9_500, WriteFound("book", "k1", {"id": 12})),
     (72_500, CallEnded("caller_hung_up", 72_500.0)),
 ]
 
@@ -118,6 +120,7 @@ def test_it_tells_the_call(tape: Path, capsys: pytest.CaptureFixture[str], monke
         "2 6.9 s 880 ms",
         "2 answers, 746 ms in the middle, 880 ms at worst",
         "9.0 s tool_timeout in book_appointment; heard: sorry slow took 5 s",
+        "9.5 s book: done in the books, and lost from the tape",
         "1 events of kind 'from_the_future' could not be read by this version",
         "carrier.in 4 812 3 media, 1 not JSON",
         "model.out 1 58 1 serverContent+usageMetadata",

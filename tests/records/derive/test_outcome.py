@@ -104,6 +104,37 @@ def test_a_write_that_ended_after_it_was_withdrawn_counts(made: Callable[..., An
     assert [flag.kind for flag in record.flags] == ["result_without_words"]
 
 
+def timed_out(call_id: str) -> list[tuple[float, CallEvent]]:
+    events = tool(4_000, "book_appointment", "timeout", call_id, error="It takes long.")
+    return [events[0], (4_500.0, events[1][1])]
+
+
+def result(ms: float, call_id: str, status: Any, key: str) -> tuple[float, CallEvent]:
+    return ms, ToolReturned(call_id, "book_appointment", status, {"say": "Booked.", **APPOINTMENT}, 30.0, key)
+
+
+def test_a_write_that_ended_after_its_time_was_up_counts(made: Callable[..., Any]) -> None:
+    record = made(**talk(answer="One moment."), events=[*timed_out("a"), result(5_000, "a", "ok", "key")]).record
+    assert [(use.status, use.committed) for use in record.tools] == [("ok", ("appointment:12",))]
+    assert record.outcome.disposition == "booked"
+
+
+@pytest.mark.parametrize("asked_again_as", ["a", "b"])
+def test_a_write_that_the_model_asked_for_again_when_its_time_was_up_counts_once(
+    made: Callable[..., Any], asked_again_as: str
+) -> None:
+    again = [
+        (4_600.0 + 1_000 * number, ToolCalled(asked_again_as, "book_appointment", {}, "reception"))
+        for number in range(2)
+    ]
+    told = [result(5_000.0 + 1_000 * number, asked_again_as, "repeated", "key") for number in range(2)]
+    record = made(
+        **talk(answer="You're booked."), events=[*timed_out("a"), again[0], told[0], again[1], told[1]]
+    ).record
+    assert [use.committed for use in record.tools] == [(), ("appointment:12",), ()]
+    assert [(change.kind, change.id) for change in record.outcome.changes] == [("booking", "12")]
+
+
 def test_calls_that_never_ended_say_so(made: Callable[..., Any]) -> None:
     events = [(4_000.0, BOOK[0][1]), (5_000.0, ToolCalled("b", "find_slots", {}, "")), (5_100.0, ToolCancelled("b"))]
     record = made(**talk(), events=events).record
