@@ -156,7 +156,7 @@ def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
 
     log = _log(settings)
     database = open_database(settings.database)
-    found = log.jobs(call_id=arguments.call, done=arguments.call is not None)
+    found = log.jobs(arguments.call)
     messages = delivery_log(database, arguments.call)
     if not found and not messages:
         print(f"No job of call {arguments.call}." if arguments.call else "Nothing is left to do.")

@@ -186,13 +186,13 @@ class JobLog:
         with self._database.reading() as session:
             return list({call_id: step for call_id, step in session.execute(query)}.items())
 
-    def jobs(self, *, call_id: str | None = None, done: bool = False) -> list[Job]:
-        """The steps that are not done, oldest change first; with `done` those too, of one call or of all."""
-        query = select(JobRow).order_by(JobRow.changed_at, JobRow.call_id, JobRow.place)
-        if call_id is not None:
-            query = query.where(JobRow.call_id == call_id)
-        if not done:
-            query = query.where(JobRow.status != "done")
+    def jobs(self, call_id: str | None = None) -> list[Job]:
+        """The steps that are not done, oldest change first; or all of one call, in their order."""
+        if call_id is None:
+            query = select(JobRow).where(JobRow.status != "done")
+            query = query.order_by(JobRow.changed_at, JobRow.call_id, JobRow.place)
+        else:
+            query = select(JobRow).where(JobRow.call_id == call_id).order_by(JobRow.place)
         with self._database.reading() as session:
             return [
                 Job(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fakes.gemini import ListedEar, ListedMind
+from fakes.gemini import END_CALL, ListedEar, ListedMind
 
 from benchmarks.made_tapes import loud_ms
 from bot.tape import TapeReader
@@ -19,7 +19,6 @@ from sandbox.conversation import Habits, Turn
 from sandbox.mind import Reply, ToolCall
 
 Say = Callable[..., Turn]
-END_CALL = Reply(calls=[ToolCall("end_call")])
 FRAME_MS = 20.0
 # The stand-in stamps a frame with the end of its 20 ms, the derivation takes stamps for the beginning.
 STAMP_MS = FRAME_MS

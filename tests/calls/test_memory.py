@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from fakes.gemini import ListedMind
+from fakes.gemini import END_CALL, ListedMind
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.workers.runner import WorkerRunner
@@ -32,7 +32,6 @@ from sandbox.twilio import Callee
 from sandbox.twilio.record import CallRecord
 
 Say = Callable[..., Turn]
-END_CALL = Reply(calls=[ToolCall("end_call")])
 PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
 OF_A_CALL = (
     Call,

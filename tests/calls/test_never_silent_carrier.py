@@ -9,18 +9,16 @@ from typing import Any
 
 import pytest
 from fakes.events import said, troubles
-from fakes.gemini import ListedMind
+from fakes.gemini import END_CALL, ListedMind
 from pipecat.workers.runner import WorkerRunner
 
 from bot.call import REJOIN_SECONDS
 from bot.ports import SystemClock
 from sandbox.conversation import Habits, Turn
-from sandbox.mind import Reply, ToolCall
 from sandbox.twilio.exchange import RestFault
 from sandbox.twilio.stream import Faults as LineFaults
 
 Say = Callable[..., Turn]
-END_CALL = Reply(calls=[ToolCall("end_call")])
 PATIENT = Habits(end_ms=1500, stays=True, hello_ms=30_000)
 
 

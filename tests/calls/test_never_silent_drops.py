@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.events import said
-from fakes.gemini import ListedMind
+from fakes.gemini import END_CALL, ListedMind
 
 from sandbox import sound
 from sandbox.conversation import Habits, Turn
@@ -25,7 +25,6 @@ FILL_MS = 3_000 + 900
 FILL_AGAIN_MS = 5_000 + 900
 """After a phrase the next silence is filled after 5 s, if the call has not ended in words before."""
 LONG = " ".join(["word"] * 40)
-END_CALL = Reply(calls=[ToolCall("end_call")])
 PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
 ANSWER = "Here I am."
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.events import kinds, said, troubles
-from fakes.gemini import ListedMind
+from fakes.gemini import END_CALL, ListedMind
 
 from bot.gemini import GeminiSession
 from sandbox.conversation import Habits, Turn
@@ -18,7 +18,6 @@ from sandbox.gemini.faults import Faults
 from sandbox.mind import Reply, ToolCall
 
 Say = Callable[..., Turn]
-END_CALL = Reply(calls=[ToolCall("end_call")])
 PARKING = Reply(calls=[ToolCall("answer_question", {"question": "Where can I park?"})])
 BRIEF = Habits(linger_ms=4000, hello_ms=30_000)
 PATIENT = Habits(end_ms=2500, stays=True, hello_ms=30_000)

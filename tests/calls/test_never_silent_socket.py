@@ -11,7 +11,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 from fakes.events import said, troubles
-from fakes.gemini import ListedMind
+from fakes.gemini import END_CALL, ListedMind
 
 from bot.carriers.media_socket import MediaSocket
 from bot.carriers.media_stream import MAX_MESSAGE, ProblemKind
@@ -19,7 +19,6 @@ from bot.carriers.twilio import SignatureCheck
 from bot.errors import SignatureRejected
 from bot.tape import TapeReader
 from sandbox.conversation import Habits, Turn
-from sandbox.mind import Reply, ToolCall
 from sandbox.twilio.media import MediaStream
 from sandbox.twilio.record import CallRecord
 from sandbox.twilio.stream import Faults as LineFaults
@@ -27,7 +26,6 @@ from sandbox.twilio.stream import StreamSocket
 from sandbox.twilio.webhook import Signer
 
 Say = Callable[..., Turn]
-END_CALL = Reply(calls=[ToolCall("end_call")])
 PATIENT = Habits(end_ms=1500, stays=True, hello_ms=30_000)
 CARRIERS_WORDS = "We are sorry, an application error has occurred. Goodbye."
 

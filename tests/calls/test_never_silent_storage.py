@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 from fakes.events import said
-from fakes.gemini import ListedMind
+from fakes.gemini import END_CALL, ListedMind
 
 from bot.tape import TapeReader, TapeWriter
 from bot.tools import ToolBox
@@ -25,7 +25,6 @@ from sandbox.gemini.faults import Faults
 from sandbox.mind import Reply, ToolCall
 
 Say = Callable[..., Turn]
-END_CALL = Reply(calls=[ToolCall("end_call")])
 PATIENT = Habits(end_ms=2500, stays=True, hello_ms=30_000)
 MESSAGE = ToolCall("take_message", {"name": "Ada Lovelace", "message": "Please call me back."})
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
-from fakes.gemini import ListedMind
+from fakes.gemini import END_CALL, ListedMind
 
 from sandbox.conversation import Habits, Turn
 from sandbox.gemini.faults import Faults
@@ -16,7 +16,6 @@ from sandbox.mind import Reply, ToolCall
 from sandbox.twilio.exchange import RestFault
 
 Say = Callable[..., Turn]
-END_CALL = Reply(calls=[ToolCall("end_call")])
 
 
 def free_starts(site: Any, count: int) -> list[tuple[str, str]]:

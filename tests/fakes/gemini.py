@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sandbox.mind import Reply, ToolResult
+from sandbox.mind import Reply, ToolCall, ToolResult
+
+END_CALL = Reply(calls=[ToolCall("end_call")])
 
 
 class ListedMind:
