@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -321,17 +321,26 @@ class Call:
             self._after(self._keep_to_the_limit())
             try:
                 await self._ending.wait()
-                await self._leave_the_line()
-            except Exception:
-                logger.exception("The end of the call failed")
+                with self._failure_told():
+                    await self._leave_the_line()
             finally:
-                await self._tear_down(pipeline)
                 try:
+                    with self._failure_told():
+                        await self._tear_down(pipeline)
                     if self.handover:
                         await self.handover.until_over()
                         self.reason = self.handover.outcome
                 finally:
                     await self._close_tape()
+
+    @contextmanager
+    def _failure_told(self, heard: str = "nothing") -> Iterator[None]:
+        """A part of the end that fails by a fault of ours is told, and the next one follows all the same."""
+        try:
+            yield
+        except Exception as error:
+            logger.opt(exception=error).error("The end of the call failed")
+            self.record(Trouble("call_end", "call", heard, type(error).__name__))
 
     def _pipeline_done(self, task: asyncio.Task[None]) -> None:
         if self.reason is not None or task.cancelled():
@@ -348,9 +357,9 @@ class Call:
         assert self.reason is not None
         if self.reason == "caller_hung_up" or self._status.is_over:
             return
-        if self.reason != "shutdown":
-            await self._words.finish()
-        said = not self._parting or await self._say_parting()
+        said = False
+        with self._failure_told(self._parting_heard):
+            said = await self._say_parting()
         if self.handover or not said:
             # The carrier asks what comes next when the stream is gone: it says the parting words and hangs up itself,
             # or takes the caller elsewhere, whom a hang-up of ours would cut off.
@@ -375,11 +384,22 @@ class Call:
                 await self._stream_over.wait()
 
     async def _say_parting(self) -> bool:
-        """Say the parting words in the bot's own voice where that can be done; else the carrier says them."""
-        if self._pipeline_over or not await self._words.say_last(self._parting):
+        """Say the parting words in the bot's own voice where that can be done; else the carrier says them.
+
+        What is being heard comes first, unless the server stops. Gives whether nothing is left to be said.
+        """
+        if self.reason != "shutdown":
+            await self._words.finish()
+        if self._parting and (self._pipeline_over or not await self._words.say_last(self._parting)):
             return False
         self._parting = ""
         return True
+
+    @property
+    def _parting_heard(self) -> str:
+        """What the caller hears where the carrier parts in our place, as a `Trouble` tells it."""
+        phrases = (name for name, words in self._flow.phrases if words == self._parting)
+        return "handover" if self.handover else next(phrases, "nothing")
 
     async def _tear_down(self, pipeline: asyncio.Task[None]) -> None:
         for timer in self._timers:

@@ -18,7 +18,9 @@ import pytest
 from fakes.events import said
 from fakes.gemini import ListedMind
 
+from bot.events import Trouble
 from bot.flow import Week
+from bot.ready_words import ReadyWords
 from sandbox.conversation import Habits, Turn
 from sandbox.gemini.faults import Faults
 from sandbox.mind import Reply, ToolCall
@@ -90,6 +92,22 @@ async def test_a_caller_who_asks_for_a_person_is_put_through(open_site: Any, say
     assert 'switchboard_calls_total{outcome="transferred"} 1.0' in metrics
     # What our closing of the stream leaves in Twilio's debugger is all there is.
     assert [problem.partition(" ")[0] for problem in record.problems()] == ["31921"]
+
+
+async def test_words_that_fail_keep_nobody_from_the_person(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReadyWords, "say_last", lambda *_: 1 / 0)
+    async with open_site(ListedMind(PERSON), staffed=ALWAYS) as site:
+        site.phone.callees = {STAFF: THERE}
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert of(events, "trouble") == [Trouble("call_end", "call", "handover", "ZeroDivisionError")]
+    assert failures == {"call_end": 1}
+    assert announced(record) == [site.flow.handover.handing_over]
+    assert [verb.name for verb in record.trace] == ["Connect", "Say", "Dial", "Hangup"]
+    assert events[-1].reason == "transferred"
 
 
 @pytest.mark.parametrize(

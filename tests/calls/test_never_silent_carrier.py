@@ -8,18 +8,33 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fakes.events import said, troubles
+from fakes.events import kinds, said, troubles
 from fakes.gemini import END_CALL, ListedMind
 from pipecat.workers.runner import WorkerRunner
 
 from bot.call import REJOIN_SECONDS
+from bot.events import Trouble
 from bot.ports import SystemClock
+from bot.ready_words import ReadyWords
+from bot.tools import ToolBox
 from sandbox.conversation import Habits, Turn
 from sandbox.twilio.exchange import RestFault
 from sandbox.twilio.stream import Faults as LineFaults
 
 Say = Callable[..., Turn]
 PATIENT = Habits(end_ms=1500, stays=True, hello_ms=30_000)
+
+
+def fail(*_: object) -> None:
+    """A fault of ours."""
+    raise ZeroDivisionError
+
+
+def allow_three_seconds(site: Any) -> None:
+    """Calls of this site may last no longer."""
+    parts = site.app.state.parts
+    limits = parts.flow.limits.model_copy(update={"max_call_minutes": 0.05})
+    parts.flow = parts.flow.model_copy(update={"limits": limits})
 
 
 def mind() -> ListedMind:
@@ -192,11 +207,54 @@ async def test_a_step_of_the_call_that_fails_ends_it_in_words(open_site: Any) ->
     assert events[-1].reason == "failed"
 
 
+@pytest.mark.parametrize("step", ["finish", "say_last"])
+async def test_last_words_that_fail_are_said_by_the_carrier(
+    open_site: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(ReadyWords, step, fail)
+    async with open_site() as site:
+        allow_three_seconds(site)
+        record = await site.ring()
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert kinds(events, "trouble") == [Trouble("call_end", "call", "goodbye", "ZeroDivisionError")]
+    assert failures == {"call_end": 1}
+    assert [text for _, text in record.announcements] == [site.flow.phrases.goodbye]
+    assert [verb.name for verb in record.trace] == ["Connect", "Say", "Hangup"]
+    assert events[-1].reason == "time_limit"
+
+
+async def test_a_hang_up_that_fails_by_a_fault_of_ours_keeps_nobody_on_the_line(open_site: Any, say: Say) -> None:
+    async with open_site(ListedMind(END_CALL, "Good bye to you.")) as site:
+        site.app.state.parts.rest.hang_up = fail
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+        failures = site.failures()
+    assert kinds(events, "trouble") == [Trouble("call_end", "call", "nothing", "ZeroDivisionError")]
+    assert failures == {"call_end": 1}
+    assert said(events)[-1] == "Good bye to you."
+    assert [verb.name for verb in record.trace] == ["Connect", "Hangup"]
+    assert events[-1].reason == "goodbye"
+
+
+async def test_a_call_whose_parts_cannot_be_taken_apart_is_over_all_the_same(
+    open_site: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToolBox, "finish", fail)
+    async with open_site(ListedMind(END_CALL, "Good bye to you.")) as site:
+        record = await site.ring(say())
+        events = await site.tape_of(record.call_sid)
+        failures, metrics = site.failures(), await site.metrics()
+    assert kinds(events, "trouble") == [Trouble("call_end", "call", "nothing", "ZeroDivisionError")]
+    assert failures == {"call_end": 1}
+    assert record.problems() == []
+    assert events[-1].reason == "goodbye"
+    assert "switchboard_calls_in_progress 0.0" in metrics
+
+
 async def test_the_longest_allowed_call_ends_in_words(open_site: Any) -> None:
     async with open_site() as site:
-        parts = site.app.state.parts
-        limits = parts.flow.limits.model_copy(update={"max_call_minutes": 0.05})
-        parts.flow = parts.flow.model_copy(update={"limits": limits})
+        allow_three_seconds(site)
         record = await site.ring()
         events = await site.tape_of(record.call_sid)
     assert said(events) == [site.flow.opening, site.flow.phrases.goodbye]
