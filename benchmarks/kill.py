@@ -287,10 +287,7 @@ def _look_at(parts: Parts, witness: Witness, counts: Counts) -> None:
     record = parts.store.call(witness.call_sid)
     if record is None or record.outcome.end_reason != "interrupted":
         counts.not_closed += 1
-    try:
-        messages = _carrier_messages(parts, witness.call_sid)
-    except FileNotFoundError:  # the worker moved it to the archive at this very moment
-        messages = _carrier_messages(parts, witness.call_sid)
+    messages = _carrier_messages(parts, witness.call_sid)
     counts.lost_said_ms.append(max(0, witness.sent_frames - messages["carrier.in media"]) * 20.0)
     kept = messages["carrier.out media"]
     lost_since = witness.heard_at[kept] if kept < len(witness.heard_at) else witness.died_at

@@ -163,13 +163,16 @@ def _message_index(channel: int, entries: list[int]) -> bytes:
 def _whole_records(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """Opcode, offset and length (with its 9 bytes of head) of each whole record, the file standing after the head.
 
-    Ends where the file does, where a record is torn, or behind the Footer.
+    Ends where the file does, where a record is torn, or behind the Footer. A torn end may be cut off meanwhile.
     """
     size = os.fstat(file.fileno()).st_size
     offset = len(MCAP0_MAGIC)
     while offset + 9 <= size:
         file.seek(offset)
-        opcode, length = struct.unpack("<BQ", file.read(9))
+        head = file.read(9)
+        if len(head) < 9:
+            return
+        opcode, length = struct.unpack("<BQ", head)
         if offset + 9 + length > size or opcode == 0:
             return
         yield opcode, offset, 9 + length

@@ -109,11 +109,24 @@ class Inbox:
             return None
 
     def find(self, call_id: str) -> Path | None:
-        """The tape of a call, finished or not."""
-        for name in (f"{call_id}.mcap", f"{call_id}.mcap.part"):
-            if found := next(self.folder.glob(f"*/{name}"), None):
-                return found
-        return None
+        """The tape of a call, finished or not. Who reads it must `hold` it: the worker may take it away any moment."""
+        return next(self._places(call_id), None)
+
+    def hold(self, call_id: str, path: Path) -> bool:
+        """Have the tape of a call lie at `path` too, where it stays whatever becomes of it here; False where none is.
+
+        It is the same file, to be read only: an unfinished one goes on growing, and is finished there too.
+        """
+        for found in self._places(call_id):
+            with suppress(FileNotFoundError):  # it was finished, given another name or removed just now
+                os.link(found, path)
+                return True
+        return False
+
+    def _places(self, call_id: str) -> Iterator[Path]:
+        """Where the tape of a call lies. The first place is looked at again: a tape may be finished meanwhile."""
+        for name in (f"{call_id}.mcap", f"{call_id}.mcap.part", f"{call_id}.mcap"):
+            yield from self.folder.glob(f"*/{name}")
 
     def rename(self, tape: Tape, call_id: str) -> Tape:
         """Give the file the call's id, which is another than the file's name where the carrier sent a call twice."""
@@ -202,14 +215,15 @@ def caller_of(tape: Path) -> str:
 
 @contextmanager
 def tape_of(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterator[Path]:
-    """The tape of a call as a file: from the inbox, or fetched from the recordings' store for as long as needed.
+    """The tape of a call as a file ``CALL.mcap``: from the inbox, or fetched from the recordings' store.
 
+    It is there for as long as it is needed: the worker may archive it and take it out of the inbox meanwhile.
     Raises `bot.errors.TapeError` where neither has it.
     """
-    if path := inbox.find(call_id):
-        yield path
-        return
-    with archived_tape(call_id, inbox, recordings) as path:
+    with inbox.scratch() as folder:
+        path = folder / f"{call_id}.mcap"
+        if not inbox.hold(call_id, path):
+            _fetch(call_id, path, inbox, recordings)
         yield path
 
 
@@ -218,13 +232,17 @@ def archived_tape(call_id: str, inbox: Inbox, recordings: Recordings) -> Iterato
     """The tape of a call as the recordings' store has it. Raises `bot.errors.TapeError` where it has none."""
     with inbox.scratch() as folder:
         path = folder / f"{call_id}.mcap"
-        try:
-            with path.open("wb") as file:
-                for chunk in recordings.open_range(tape_key(call_id)).chunks:
-                    file.write(chunk)
-        except (FileNotFoundError, ValueError):
-            raise TapeError(f"There is no tape of call {call_id}, neither in {inbox.folder} nor archived.") from None
+        _fetch(call_id, path, inbox, recordings)
         yield path
+
+
+def _fetch(call_id: str, path: Path, inbox: Inbox, recordings: Recordings) -> None:
+    try:
+        with path.open("wb") as file:
+            for chunk in recordings.open_range(tape_key(call_id)).chunks:
+                file.write(chunk)
+    except (FileNotFoundError, ValueError):
+        raise TapeError(f"There is no tape of call {call_id}, neither in {inbox.folder} nor archived.") from None
 
 
 def is_beginning(part: Path, whole: Path) -> bool:

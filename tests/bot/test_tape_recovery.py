@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -152,3 +153,17 @@ async def test_a_closed_tape_is_nobodys(tmp_path: Path) -> None:
     assert path.name == "CA1.mcap"
     assert recover_tape(path.with_name("CA1.mcap.part"), SystemClock()) is None
     await deck.close()
+
+
+def test_a_torn_end_that_is_cut_off_under_a_reader_is_the_end(tmp_path: Path) -> None:
+    """What finishes a tape cuts first and writes then; a reader may come in between."""
+    tape = part(tmp_path, META)
+    long = record(1, "event", random.Random(1).randbytes(20_000))
+    with tape.open("ab") as file:
+        file.write(encode_chunk([long]))
+        whole = file.tell()
+        file.write(encode_chunk([record(2, "event", b"torn")])[:-20])
+    records = iter(TapeReader(tape))
+    assert next(records) == META
+    os.truncate(tape, whole)
+    assert list(records) == [long]
