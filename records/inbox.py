@@ -90,7 +90,8 @@ class Inbox:
     def finished(self) -> Iterator[File]:
         """The finished tapes."""
         for path in self.folder.glob("*/*.mcap"):
-            yield self.file(path)
+            with suppress(FileNotFoundError):  # a command looks beside the worker, which has removed it just now
+                yield self.file(path)
 
     def file(self, path: Path) -> File:
         """A file as it is now."""

@@ -9,6 +9,7 @@ what a killed process began is finished by the next `Retention.sweep`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -245,7 +246,8 @@ class Retention:
         """Take a finished tape out. That of a call in progress is its writer's, and is dropped when it is derived."""
         path = self._inbox.find(call_id)
         if path and path.suffix == ".mcap":
-            self._inbox.remove(self._inbox.file(path))
+            with suppress(FileNotFoundError):  # the worker has just removed it
+                self._inbox.remove(self._inbox.file(path))
 
     def _overwrite(self) -> None:
         """Have SQLite let go of what was deleted: words in the search index, and pages in the write-ahead log."""

@@ -81,6 +81,15 @@ def test_a_dead_servers_tape_is_left_alone_until_its_last_commit_must_have_ended
     assert inbox.recover(lambda _: ()) == [part.with_name("CA1.mcap")]
 
 
+def test_a_tape_that_is_removed_while_others_are_listed_is_left_out(tmp_path: Path) -> None:
+    tapes = {leave_tape(tmp_path, call_id) for call_id in ("CA1", "CA2", "CA3")}
+    listed = Inbox(tmp_path, SystemClock()).finished()
+    first = next(listed).path
+    for removed in tapes - {first}:
+        removed.unlink()
+    assert list(listed) == []
+
+
 # -- reading beside the worker ----------------------------------------------------------------------------------------
 
 
