@@ -101,7 +101,7 @@ class TapeWriter:
 
         `channel` is one of `CHANNELS`; `data` is kept as it is (JSON, so that viewers can show it; what came malformed
         from the wire is kept malformed). A full queue drops the record, counts it and marks the place on the tape.
-        `soon`: it is written within milliseconds instead of at the tape's next turn.
+        `soon`: it is written within milliseconds instead of at the tape's next turn, and kept though the queue is full.
         """
         if channel not in CHANNELS:
             raise ValueError(f"a tape has no channel {channel!r}; there are {', '.join(CHANNELS)}")
@@ -109,7 +109,7 @@ class TapeWriter:
         with self._lock:
             self._number += 1
             size = len(data) + _RECORD_OVERHEAD
-            if self._closed or self._queued_bytes + size > QUEUE_BYTES:
+            if self._closed or (self._queued_bytes + size > QUEUE_BYTES and not soon):
                 self._drop(record)
                 return
             if self._gap_lost:

@@ -369,6 +369,15 @@ async def test_a_full_queue_drops_counts_and_says_so_on_the_tape(deck: TapeDeck,
     assert len(troubles) == 1
 
 
+async def test_what_must_not_be_lost_is_kept_though_the_queue_is_full(deck: TapeDeck) -> None:
+    tape = deck.open("CA10", {})
+    tape.put("event", b"x" * QUEUE_BYTES)
+    tape.put("event", b'{"kind":"tool_returned"}', soon=True)
+    records = list(TapeReader(await tape.close()))
+    assert [record.channel for record in records] == ["meta", "tape.gap", "event"]
+    assert records[-1].data == b'{"kind":"tool_returned"}'
+
+
 async def test_a_gap_at_the_very_end_is_on_the_tape_too(deck: TapeDeck) -> None:
     tape = deck.open("CA11", {})
     tape.put("event", b"x" * QUEUE_BYTES)
