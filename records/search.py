@@ -5,7 +5,7 @@ Pages go by key, newest first: a page begins below the last id of the one before
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,8 @@ from records.words import Excerpt, Term, excerpt, fts5, terms, tsquery
 
 _FEW = 2000
 """Up to so many rows SQLite is led by the rows of a tool or flag, beyond by the calls."""
+_FEW_TO_SEARCH = 100
+"""Up to so many calls SQLite searches one by one for the words, beyond it searches all."""
 _WHOLE_AREA = 8
 """A number's beginning with fewer letters is that of very many calls."""
 Range = tuple[float | None, float | None]
@@ -95,14 +97,7 @@ _INDEX = table("records_search_index", column("rowid"), column("records_search_i
 
 def list_calls(session: Session, filter: CallFilter, after: str, size: int) -> Page[ListedCall]:
     """See `records.store.Store.calls`."""
-    calls = select(*CallRow.__table__.c)
-    key: Any = CallRow.id
-    if session.get_bind().dialect.name == "sqlite" and (rare := _rare_rows(session, filter)):
-        # SQLite would look at every call in turn; Postgres knows how rare a tool or flag is.
-        rows, named = rare
-        calls = calls.join(rows, rows.call == CallRow.id).where(named).group_by(rows.call)
-        key = rows.call
-    found = session.execute(_filtered(calls, key, filter, after, size)).all()
+    found = session.execute(_filtered(*_led(session, CallRow.__table__.c, filter), filter, after, size)).all()
     return Page(_listed(session, found[:size]), _next(found, size))
 
 
@@ -112,8 +107,21 @@ def search_calls(session: Session, query: str, filter: CallFilter, after: str, s
     if not wanted:
         return Page((), "")
     calls, key = _matching(session, wanted)
+    if session.get_bind().dialect.name == "sqlite" and (few := _few_calls(session, filter, after)) is not None:
+        # FTS5 would find every call that has the words, and each would be looked up to be left out.
+        calls = calls.where(key.in_(few))
     found = session.execute(_filtered(calls, key, filter, after, size)).all()
     return Page(_with_excerpts(session, wanted, found[:size], _listed(session, found[:size])), _next(found, size))
+
+
+def _led(session: Session, columns: Iterable[Any], filter: CallFilter) -> tuple[Select[Any], Any]:
+    """The calls to be filtered, and the column to order them by."""
+    calls = select(*columns)
+    if session.get_bind().dialect.name == "sqlite" and (rare := _rare_rows(session, filter)):
+        # SQLite would look at every call in turn; Postgres knows how rare a tool or flag is.
+        rows, named = rare
+        return calls.join(rows, rows.call == CallRow.id).where(named).group_by(rows.call), rows.call
+    return calls, CallRow.id
 
 
 def _matching(session: Session, wanted: Sequence[Term]) -> tuple[Select[Any], Any]:
@@ -138,6 +146,15 @@ def _rare_rows(
         if session.scalar(select(rows.call).where(named).offset(_FEW).limit(1)) is None:
             return rows, named
     return None
+
+
+def _few_calls(session: Session, filter: CallFilter, after: str) -> list[int] | None:
+    """The calls that a filter leaves, where it asks for something and few calls have it."""
+    if not _conditions(filter):
+        return None
+    calls = _filtered(*_led(session, [CallRow.id], filter), filter, after, _FEW_TO_SEARCH)
+    found = session.scalars(calls).all()
+    return list(found) if len(found) <= _FEW_TO_SEARCH else None
 
 
 def _filtered(statement: Select[Any], key: Any, filter: CallFilter, after: str, size: int) -> Select[Any]:
