@@ -119,18 +119,18 @@ _SAMPLE = np.arange(-32_768, 32_768).astype("<i2")
 _CODE = _ENCODE[_SAMPLE.view(np.uint16)]
 
 
-def _filter(
-    window: NDArray[np.float64], step: int, matrix: NDArray[np.float64], table: NDArray[np.generic]
-) -> NDArray[np.generic]:
-    """One product for all outputs: each row of `window`, `step` samples after the last, by `matrix`.
+def _rows(window: NDArray[np.float64], step: int, length: int) -> NDArray[np.float64]:
+    """`window`, which must be contiguous, as rows of `length` samples, each `step` samples after the last."""
+    return np.ndarray(((len(window) - length) // step + 1, length), np.float64, window, 0, (8 * step, 8))
 
-    `window` must be contiguous and hold whole rows. Rounds half up, clips to 16 bit and gives of each what `table` has,
-    which begins at -32768: numpy does the latter three in one, for a third of what they take one by one.
+
+def _filter(rows: NDArray[np.float64], matrix: NDArray[np.float64], table: NDArray[np.generic]) -> NDArray[np.generic]:
+    """One product for all outputs: each row by `matrix`.
+
+    Rounds half up, clips to 16 bit and gives of each what `table` has, which begins at -32768: numpy does the latter
+    three in one, for a third of what they take one by one.
     """
-    length = len(matrix)
-    rows = (len(window) - length) // step + 1
-    overlapping = np.ndarray((rows, length), np.float64, window, 0, (8 * step, 8))
-    place: NDArray[np.float64] = np.dot(overlapping, matrix)
+    place: NDArray[np.float64] = np.dot(rows, matrix)
     place += 32_768.5
     return table.take(place.astype(np.intp), mode="clip")
 
@@ -142,31 +142,42 @@ class Upsampler:
     """
 
     def __init__(self) -> None:
-        self._history = np.zeros(_UP_HISTORY)
+        self._length = 0
+        self._window = np.zeros(_UP_HISTORY)  # history, and the `_length` samples after it that were fed last
+        self._room(FRAME_BYTES)
 
     def feed(self, ulaw: bytes) -> bytes:
         """Convert any number of bytes; each gives 4 bytes at once (160 give 640)."""
         if not ulaw:
             return b""
-        return self._convert(_DECODE_FLOAT.take(np.frombuffer(ulaw, np.uint8), mode="clip"))
+        self._room(len(ulaw))
+        _DECODE_FLOAT.take(np.frombuffer(ulaw, np.uint8), mode="clip", out=self._fed)
+        return self._convert()
 
     def flush(self) -> bytes:
         """The 4 ms (128 bytes) still in the filter; then as new."""
-        tail = self._convert(np.zeros(_UP_HISTORY))
+        self._room(_UP_HISTORY)
+        self._fed.fill(0)
+        tail = self._convert()
         self.reset()
         return tail
 
     def reset(self) -> None:
         """Forget what was fed."""
-        self._history = np.zeros(_UP_HISTORY)
+        self._window.fill(0)
 
-    def _convert(self, samples: NDArray[np.float64]) -> bytes:
-        fed = len(samples)
-        window = np.zeros(_UP_HISTORY + fed + -fed % _BLOCK)
-        window[:_UP_HISTORY] = self._history
-        window[_UP_HISTORY : _UP_HISTORY + fed] = samples
-        self._history = window[fed : fed + _UP_HISTORY]
-        return _filter(window, _BLOCK, _UP_MATRIX, _SAMPLE).tobytes()[: 4 * fed]
+    def _room(self, length: int) -> None:
+        """Make history of what was fed last, and room for `length` samples: the same as long as frames are alike."""
+        history = self._window[self._length : self._length + _UP_HISTORY]
+        if length != self._length:
+            self._length = length
+            self._window = np.zeros(_UP_HISTORY + length + -length % _BLOCK)
+            self._fed = self._window[_UP_HISTORY : _UP_HISTORY + length]
+            self._rows = _rows(self._window, _BLOCK, len(_UP_MATRIX))
+        self._window[:_UP_HISTORY] = history
+
+    def _convert(self) -> bytes:
+        return _filter(self._rows, _UP_MATRIX, _SAMPLE).tobytes()[: 4 * self._length]
 
 
 class Downsampler:
@@ -209,7 +220,7 @@ class Downsampler:
         self._held = window[3 * outputs : filled]
         if not outputs:
             return b""
-        return _filter(window, 3 * _BLOCK, _DOWN_MATRIX, _CODE).tobytes()[:outputs]
+        return _filter(_rows(window, 3 * _BLOCK, len(_DOWN_MATRIX)), _DOWN_MATRIX, _CODE).tobytes()[:outputs]
 
 
 def mean_square(ulaw: bytes) -> int:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
@@ -26,12 +27,14 @@ from google.genai.live import AsyncSession
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import apply_mask  # type: ignore[attr-defined]
 from websockets.protocol import State
 
 from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ
 from bot.errors import ModelError
 from bot.gemini_frames import audio_of, speech_alone
 from bot.gemini_models import classify, profile_of, speaking_config
+from bot.ports import mask_key
 from bot.settings import Settings
 from bot.sockets import ModelSocket
 
@@ -114,17 +117,16 @@ class TappedSocket:
         """Send the caller's audio, 16 kHz s16le, without waiting; `takes_audio` must hold.
 
         The SDK takes 39 us to build this message, this 1 us. ``ClientConnection.send`` is left out with its contexts
-        for fragments, faults and waiting, which this message does not need.
+        for fragments, faults and waiting, which this message does not need: nothing of it may wait to be sent, which is
+        so because nobody sends to this socket in fragments.
         """
         if self._tap:
-            ms = len(pcm) / (2 * MODEL_IN_HZ) * 1000
-            self._tap("model.in", b'{"realtimeInput":{"audio":{"ref":"carrier.in","ms":%g}}}' % ms)
+            self._tap("model.in", _reference(len(pcm)))
         message = _AUDIO_MESSAGE % binascii.b2a_base64(pcm, newline=False)
         if self._websocket is None:
             await self._socket.send(message.decode())
         else:
-            self._websocket.protocol.send_text(message)
-            self._websocket.send_data()
+            self._websocket.transport.write(_text_frame(message))
 
     async def recv(self, decode: bool | None = None) -> str | bytes:
         """The next frame."""
@@ -155,6 +157,20 @@ class TappedSocket:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the WebSocket."""
         await self._socket.close(code, reason)
+
+
+@lru_cache(maxsize=64)
+def _reference(length: int) -> bytes:
+    """What the tape has in the place of so many bytes of the caller's audio."""
+    ms = length / (2 * MODEL_IN_HZ) * 1000
+    return b'{"realtimeInput":{"audio":{"ref":"carrier.in","ms":%g}}}' % ms
+
+
+def _text_frame(message: bytes) -> bytes:
+    """A client's WebSocket frame (RFC 6455, section 5.2) around at most 65,535 bytes of text."""
+    length, mask = len(message), mask_key()
+    head = b"\x81\xfe" + length.to_bytes(2, "big") if length > 125 else bytes((0x81, 0x80 | length))
+    return head + mask + apply_mask(message, mask)
 
 
 @dataclass
@@ -286,6 +302,7 @@ class GeminiClients:
         self._client: genai.Client | None = None
         self._unknown: dict[str, float] = {}
         self._sessions = 0
+        self._one_by_one = asyncio.Lock()
         self._said: deque[tuple[list[Any], list[Any]]] = deque(maxlen=_TOOLS_KEPT)
 
     async def open(self) -> None:
@@ -341,6 +358,9 @@ class GeminiClients:
         if said:
             config = config.model_copy(update={"tools": None})
         line = _Line(connect or self._connect, plain, tap, said)
+        async with self._one_by_one:
+            # Of calls that come together each begins in a turn of the loop of its own, between which the others go on.
+            await asyncio.sleep(0)
         opening = self.client.aio.live.connect(model=model, config=config)
         token = _line.set(line)
         try:

@@ -66,7 +66,9 @@ class CallerAudio:
 
 
 def _cut(audio: bytearray, most: int) -> int:
-    surplus = max(0, len(audio) - most)
+    surplus = len(audio) - most
+    if surplus <= 0:
+        return 0
     del audio[:surplus]
     return surplus
 

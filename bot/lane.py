@@ -9,6 +9,8 @@ So is what Pipecat leaves behind when a call is over (`take_apart`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
 
 from pipecat.frames.frames import (
     EndFrame,
@@ -22,6 +24,7 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.transports.base_output import BOT_VAD_STOP_FALLBACK_SECS, BaseOutputTransport
 from pipecat.transports.websocket.fastapi import (
+    FastAPIWebsocketClient,
     FastAPIWebsocketInputTransport,
     FastAPIWebsocketOutputTransport,
     FastAPIWebsocketParams,
@@ -33,12 +36,19 @@ LEAD_SECONDS = 0.04
 """So much audio is left at the carrier when the next is sent: a loop that is later than this can be heard."""
 
 
+class Line(Protocol):
+    """What reads the line for Pipecat (`bot.carriers.media_socket.MediaSocket`)."""
+
+    on_audio: Callable[[bytes], Awaitable[None]] | None
+    """Gets the caller's audio that nothing waits in front of."""
+
+
 class CallTransport(FastAPIWebsocketTransport):
     """Pipecat's WebSocket transport on the short way."""
 
-    def __init__(self, websocket: WebSocket, params: FastAPIWebsocketParams) -> None:
-        super().__init__(websocket, params)
-        self._input = _Input(self, self._client, params)
+    def __init__(self, line: Line, params: FastAPIWebsocketParams) -> None:
+        super().__init__(cast(WebSocket, line), params)
+        self._input = _Input(self, self._client, params, line)
         self._output = _Output(self, self._client, params, enable_direct_mode=True)
 
 
@@ -58,8 +68,48 @@ def take_apart(worker: PipelineWorker) -> None:
         vars(part).clear()
 
 
+class CallerFrame(InputAudioRawFrame):
+    """20 ms of the caller: mono s16le. Its way is short, and nobody on it asks for what a frame knows of itself."""
+
+    id = 0
+    name = "CallerFrame"
+    pts = broadcast_sibling_id = transport_source = transport_destination = None
+    metadata: dict[str, Any] = {}  # noqa: RUF012 (a frame's own elsewhere; nobody writes to it here)
+
+    def __init__(self, audio: bytes, sample_rate: int) -> None:
+        self.audio = audio
+        self.sample_rate = sample_rate
+        self.num_channels = 1
+        self.num_frames = len(audio) // 2
+
+
 class _Input(FastAPIWebsocketInputTransport):
     """The caller's audio goes straight to the next processor, in the order it came; all else is queued as ever."""
+
+    def __init__(
+        self,
+        transport: FastAPIWebsocketTransport,
+        client: FastAPIWebsocketClient,
+        params: FastAPIWebsocketParams,
+        line: Line,
+    ) -> None:
+        assert params.serializer is not None
+        super().__init__(transport, client, params)
+        self._line = line
+        self._serializer = params.serializer
+
+    async def _receive_messages(self) -> None:
+        """Read from the line; meanwhile audio that nothing waits in front of comes without being asked for."""
+        self._line.on_audio = self._hear
+        try:
+            await super()._receive_messages()  # type: ignore[no-untyped-call]
+        finally:
+            self._line.on_audio = None
+
+    async def _hear(self, audio: bytes) -> None:
+        frame = await self._serializer.deserialize(audio)
+        assert isinstance(frame, InputAudioRawFrame)
+        await self.push_audio_frame(frame)
 
     def _create_audio_task(self) -> None:
         """Not needed: no audio waits here."""

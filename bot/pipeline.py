@@ -7,7 +7,6 @@ fixed: 16 kHz up, 24 kHz down; the serializer converts to and from the line's mu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
@@ -24,7 +23,6 @@ from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams
 from pipecat.workers.runner import WorkerRunner
-from starlette.websockets import WebSocket
 
 from bot.audio import MODEL_IN_HZ, MODEL_OUT_HZ
 from bot.carriers.media_socket import MediaSerializer, MediaSocket, end_of_turn
@@ -39,7 +37,7 @@ _CLIP_PIECE_MS = 200
 def build_pipeline(media: MediaSocket, serializer: MediaSerializer, gemini: GeminiSession) -> PipelineWorker:
     """The call's pipeline, not running yet."""
     transport = CallTransport(
-        cast(WebSocket, media),
+        media,
         FastAPIWebsocketParams(
             audio_in_enabled=True,
             audio_out_enabled=True,

@@ -51,6 +51,11 @@ def utc(clock: Clock) -> datetime:
     return datetime.fromtimestamp(clock.wall_ns() / 1e9, UTC)
 
 
+def mask_key() -> bytes:
+    """Four bytes that nobody can foresee, for a client's WebSocket frame (RFC 6455, section 10.3); not replayed."""
+    return os.urandom(4)
+
+
 class Ids:
     """Ids, tokens and chance from one secret seed.
 

@@ -5,7 +5,8 @@ break and be opened again while the model's session goes on. `MediaSocket` stand
 ``FastAPIWebsocketTransport`` takes it for a WebSocket that is merely silent while no stream is attached.
 
 A message is parsed once, here. Between `MediaSocket` and `MediaSerializer` no JSON travels: the caller's audio goes up
-as mu-law bytes and keys as text, and the serializer calls `play`, `end_turn` and `clear` for what goes down.
+as mu-law bytes and keys as text, and the serializer calls `play`, `end_turn` and `clear` for what goes down. While the
+pipeline reads (`on_audio`), it is handed the audio at once; what comes before, and keys, wait for `receive`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any, Literal, Protocol
 
 from pipecat.frames.frames import (
     Frame,
-    InputAudioRawFrame,
     InputTextRawFrame,
     InterruptionFrame,
     OutputAudioRawFrame,
@@ -43,6 +43,7 @@ from bot.events import (
     StreamStopped,
     Trouble,
 )
+from bot.lane import CallerFrame
 from bot.metrics import Metrics
 from bot.ports import Clock
 
@@ -53,6 +54,8 @@ STUCK_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 PAUSE_SECONDS = 1.5
 """Longest pause of the bot. `bot.barge_in` ends it sooner, but counts by the caller's frames, and these may stop."""
+_BURST_SECONDS = 0.005
+"""Messages that come sooner after each other have piled up: the carrier sends one every 20 ms."""
 BACKLOG_FRAMES = 500
 """Messages of the caller that may wait for the pipeline: 10 s. Then the oldest are dropped."""
 
@@ -103,7 +106,8 @@ class MediaSocket:
     counted each, and told once for each kind and stream. Neither may block or raise.
 
     While the caller may be interrupting, `play` waits (docs/decisions/0018). `on_cut_in` is called when the caller has
-    spoken on for so long that it is sure: it has everything dropped that the bot was saying, by `clear`.
+    spoken on for so long that it is sure: it has everything dropped that the bot was saying, by `clear`. `on_audio`,
+    once it is set, gets the caller's audio (mu-law) that nothing waits in front of; else that waits for `receive`.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class MediaSocket:
         self._cuts = 0
         self._cut_by: Literal["model", "caller"] = "model"
         self.on_cut_in: Callable[[], Awaitable[None]] = _nothing_to_cut
+        self.on_audio: Callable[[bytes], Awaitable[None]] | None = None
         self._opened: OpenStream | None = None
         self._deadline: asyncio.Timeout | None = None
         self._end: StreamEnd | None = None
@@ -172,6 +177,8 @@ class MediaSocket:
             self._tap("carrier.in", _bytes(message))
         for event in opened.events:
             self._take(event)
+            if isinstance(event, Audio):
+                self._put(event)
 
     async def serve(self) -> StreamEnd:
         """Read the attached stream until it is over, close its socket, and tell how it ended.
@@ -289,9 +296,11 @@ class MediaSocket:
             async with asyncio.timeout(QUIET_SECONDS) as self._deadline:
                 if self._end:
                     return self._end
+                now = moved
                 while True:
                     message = await websocket.receive()
-                    if (now := loop.time()) > moved + QUIET_SECONDS / 10:  # moving it takes as long as reading a frame
+                    before, now = now, loop.time()
+                    if now > moved + QUIET_SECONDS / 10:  # moving it takes as long as reading a frame
                         self._deadline.reschedule(now + QUIET_SECONDS)
                         moved = now
                     if message["type"] == "websocket.disconnect":
@@ -301,11 +310,14 @@ class MediaSocket:
                     self._tap("carrier.in", _bytes(content)[:MAX_MESSAGE])
                     for event in stream.receive(content):
                         self._take(event)
+                        if isinstance(event, Audio):
+                            await self._pass_on(event)
                     if self._verdict is not None:
                         await self._heed(self._verdict)
                     if stream.stopped:
                         return "stop"
-                    if self._inbox.qsize() > 1:  # a burst, after a stall of the network or of ours
+                    if now - before < _BURST_SECONDS:
+                        # After a stall each call passes on a message in each turn of the loop: the others go on.
                         await asyncio.sleep(0)
         except TimeoutError:
             if self._end is None:
@@ -322,7 +334,6 @@ class MediaSocket:
                 meter, may_cut = self._meter, self._turns.may_be_cut
                 verdict = self._barge_in.hear(event.payload, meter.energy, meter.floor, may_cut=may_cut)
                 self._verdict = verdict or self._verdict
-                self._put(event)
             case Key():
                 self._on_event(KeyPressed(event.digit))
                 self._put(event)
@@ -330,6 +341,12 @@ class MediaSocket:
                 self._mark_returned(event.name)
             case Problem():
                 self._problem(event)
+
+    async def _pass_on(self, audio: Audio) -> None:
+        if self.on_audio is not None and self._inbox.empty():
+            await self.on_audio(audio.payload)
+        else:
+            self._put(audio)
 
     async def _heed(self, verdict: Verdict) -> None:
         self._verdict = None
@@ -473,7 +490,7 @@ class MediaSerializer(FrameSerializer):
         """The caller's audio for the model, and keys as words, because Gemini hears no tones."""
         if isinstance(data, str):
             return InputTextRawFrame(f"[The caller pressed {data}]")
-        return InputAudioRawFrame(self._up.feed(data), MODEL_IN_HZ, 1)
+        return CallerFrame(self._up.feed(data), MODEL_IN_HZ)
 
 
 async def _nothing_to_cut() -> None:

@@ -14,7 +14,7 @@ import binascii
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -53,9 +53,11 @@ class Started:
     tracks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """Audio of the caller: mu-law at 8000 Hz, `timestamp_ms` after the start of the stream."""
+class Audio(NamedTuple):
+    """Audio of the caller: mu-law at 8000 Hz, `timestamp_ms` after the start of the stream.
+
+    A tuple, because one is made of every message: a frozen dataclass takes three times as long.
+    """
 
     payload: bytes
     timestamp_ms: int
@@ -122,7 +124,9 @@ class MediaStream:
             events = self._read(_parse(message))
         except _Unusable as unusable:
             events = [unusable.problem]
-        self.problems.update(event.kind for event in events if isinstance(event, Problem))
+        for event in events:
+            if isinstance(event, Problem):
+                self.problems[event.kind] += 1
         return events
 
     def _read(self, message: dict[str, Any]) -> list[StreamEvent]:

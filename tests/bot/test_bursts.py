@@ -52,6 +52,24 @@ async def test_a_burst_of_the_callers_is_heard_a_frame_in_each_turn() -> None:
     assert len(set(turns)) >= BURST - 2
 
 
+async def test_a_burst_that_a_pipeline_is_handed_is_handed_a_frame_in_each_turn() -> None:
+    line, carrier = Line(), Carrier()
+    turns = []
+    async with neighbour() as other:
+
+        async def hear(audio: bytes) -> None:
+            assert audio == SILENCE
+            turns.append(other.turns)
+
+        line.socket.on_audio = hear
+        for _ in range(BURST):
+            carrier.speaks(SILENCE)
+        async with line.open(carrier):
+            while len(turns) < BURST:
+                await asyncio.sleep(0)
+    assert len(set(turns)) >= BURST - 2
+
+
 async def test_a_burst_of_the_models_is_heard_a_message_in_each_turn() -> None:
     part = {"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": base64.b64encode(bytes(960)).decode()}}
     message = json.dumps({"serverContent": {"modelTurn": {"parts": [part]}}})

@@ -43,7 +43,7 @@ from bot.events import (
     StreamStopped,
     Trouble,
 )
-from bot.lane import CallTransport
+from bot.lane import CallerFrame, CallTransport
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ async def running(line: Line) -> AsyncIterator[tuple[Model, PipelineWorker]]:
         serializer=MediaSerializer(line.socket),
         allowed_origins=[],
     )
-    transport = CallTransport(line.socket, params)  # type: ignore[arg-type]
+    transport = CallTransport(line.socket, params)
     model = Model()
     worker = PipelineWorker(
         Pipeline([transport.input(), model, transport.output()]),
@@ -380,9 +380,23 @@ async def test_pipecat_carries_a_conversation_over_it(line: Line, carrier: Carri
         assert carrier.events()[-1] == "mark"
         assert carrier.marks() == [*(f"turn:0:{n}" for n in range(1, 7)), "turn:0:end"]
     # A key is a system frame and may overtake the audio.
-    assert {type(frame) for frame in model.heard} == {InputAudioRawFrame, InputTextRawFrame}
+    assert {type(frame) for frame in model.heard} == {CallerFrame, InputTextRawFrame}
     assert [frame.sample_rate for frame in model.heard if isinstance(frame, InputAudioRawFrame)] == [16_000]
     assert line.of(StreamStopped) == [StreamStopped("lost")]
+
+
+async def test_what_was_said_before_the_pipeline_ran_is_heard_first(line: Line, carrier: Carrier) -> None:
+    async with line.open(carrier):
+        for payload in (b"\xff" * 80, b"\xff" * 160):
+            carrier.speaks(payload)
+        await settle()
+        async with running(line) as (model, _):
+            await until(lambda: len(model.heard) == 2)
+            assert line.socket.on_audio is not None
+            carrier.speaks(b"\xff" * 240)
+            await until(lambda: len(model.heard) == 3)
+        assert [frame.num_frames for frame in model.heard if isinstance(frame, CallerFrame)] == [160, 320, 480]
+        assert line.socket.on_audio is None, "the pipeline has ended"
 
 
 async def test_pipecat_survives_the_loss_of_a_stream_and_goes_on_over_the_next(line: Line, carrier: Carrier) -> None:

@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 import pytest
+from pipecat.frames.frames import InputAudioRawFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
@@ -22,8 +23,12 @@ from pipecat.transports.websocket.fastapi import (
 )
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.messages import Assembler, SimpleQueue
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
+from websockets.protocol import Protocol
 
 from bot import lane
+from bot.gemini_client import _text_frame
 
 SENDER = BaseOutputTransport.MediaSender
 
@@ -41,9 +46,9 @@ def source(thing: Any) -> str:
     ],
 )
 def test_what_the_lane_replaces_is_there_and_called_alike(ours: type, theirs: type) -> None:
-    replaced = {name for name in vars(ours) if not name.startswith("__")} - {"_next_queued", "_abc_impl"}
+    replaced = {name for name in vars(ours) if not name.startswith("__")} - {"_next_queued", "_hear", "_abc_impl"}
     expected = {
-        lane._Input: {"_create_audio_task", "push_audio_frame"},
+        lane._Input: {"_create_audio_task", "_receive_messages", "push_audio_frame"},
         lane._Output: {"set_transport_ready", "write_audio_frame", "_write_audio_sleep"},
         lane._Sender: {"_audio_task_handler"},
     }
@@ -73,6 +78,25 @@ def test_the_input_makes_a_queue_only_for_what_the_lane_passes_on_at_once() -> N
     assert "if self._audio_task:" in source(BaseInputTransport._cancel_audio_task)
     assert "await self.push_audio_frame(frame)" in source(FastAPIWebsocketInputTransport._receive_messages)
     assert "self._paused = False" in source(BaseInputTransport.start)
+
+
+def test_reading_begins_with_the_pipeline_and_ends_with_it() -> None:
+    assert "self._receive_task = self.create_task(self._receive_messages())" in source(
+        FastAPIWebsocketInputTransport.start
+    )
+    assert "await self.cancel_task(self._receive_task)" in source(FastAPIWebsocketInputTransport._stop_tasks)
+    for ending in (FastAPIWebsocketInputTransport.stop, FastAPIWebsocketInputTransport.cancel):
+        assert "await self._teardown()" in source(ending)
+    assert "await self._stop_tasks()" in source(FastAPIWebsocketInputTransport._teardown)
+
+
+def test_a_callers_frame_has_all_that_a_frame_has() -> None:
+    ours, theirs = lane.CallerFrame(bytes(640), 16_000), InputAudioRawFrame(bytes(640), 16_000, 1)
+    known = {"id", "name"}
+    assert {name: getattr(ours, name) for name in vars(theirs) if name not in known} == {
+        name: value for name, value in vars(theirs).items() if name not in known
+    }
+    assert {ours.name in str(ours), ours.name in repr(ours)} == {True}
 
 
 def test_direct_mode_takes_a_frame_while_it_is_pushed() -> None:
@@ -133,12 +157,23 @@ def test_all_of_a_pipeline_can_be_found_to_be_taken_apart() -> None:
 # -- websockets: what sends the caller's audio past its `send` ---------------------------------------------------------
 
 
+@pytest.mark.parametrize("length", [1, 125, 126, 640, 65_535])
+def test_a_frame_is_laid_out_as_websockets_lays_it_out(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.gemini_client.mask_key", lambda: b"mask")
+    monkeypatch.setattr("secrets.token_bytes", lambda count: b"mask"[:count])
+    text = b"x" * length
+    assert _text_frame(text) == WireFrame(Opcode.TEXT, text).serialize(mask=True)
+
+
 def test_a_message_is_put_together_and_sent_as_the_lane_does_it() -> None:
     sending = source(ClientConnection.send)
     assert "self.protocol.send_text(message" in sending
     context = source(ClientConnection.send_context)
     assert "self.protocol.state is expected_state" in context
     assert "self.send_data()" in context
+    assert "self.transport.write(data)" in source(ClientConnection.send_data)
+    assert "self.writes.append(" in source(Protocol.send_frame)
+    assert "self.send_frame(Frame(TEXT, data, fin))" in source(Protocol.send_text)
     assert "await self.drain()" in context
     assert "if self.paused:" in source(ClientConnection.drain)
     assert "self.paused = True" in source(ClientConnection.pause_writing)
