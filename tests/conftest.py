@@ -31,9 +31,9 @@ _numbers = count()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mix the files where several processes share them: calls in real time mostly wait, others compute all the time."""
+    """Mix the tests where several processes share them: calls in real time mostly wait, others compute all the time."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: hashlib.sha256(str(item.path.relative_to(config.rootpath)).encode()).digest())
+        items.sort(key=lambda item: hashlib.sha256(item.nodeid.encode()).digest())
 
 
 @pytest.fixture(autouse=True)
