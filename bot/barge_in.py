@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 import webrtcvad
-from numpy.typing import NDArray
 
 from bot.audio import CARRIER_HZ, FRAME_BYTES, mean_square, ulaw_to_pcm
 
@@ -71,50 +70,40 @@ class EchoGuard:
     """Noise of the line is no echo: nothing rises by what is not so many times above it (9 dB)."""
 
     def __init__(self) -> None:
-        # What was played, newest first, as a window that moves down through a longer array. Each step is a call of
-        # numpy's less in what is done for every frame.
-        self._length = 8 * self.FRAMES
-        self._played = np.zeros(self._length)
-        self._telling = np.full(self._length, float(self._TELLING))  # the same, and at least so much
-        self._tells = np.zeros(self._length)  # 1 where it tells something
-        self._last = 0
+        self._line = np.zeros(8 * self.FRAMES)
+        self._now = len(self._line) - self.FRAMES - 1
         self._share = np.full(self.FRAMES, self._FIRST)
         self._doubt = np.zeros(self.FRAMES)
-        self._move_to(self._length - self.FRAMES)
+        self._played = np.zeros(self.FRAMES)
 
     def play(self, energy: int) -> None:
         """20 ms more were played."""
         if self._now == 0:
-            for line in (self._played, self._telling, self._tells):
-                line[-self.FRAMES :] = line[: self.FRAMES]
-            self._move_to(self._length - self.FRAMES)
-        self._move_to(self._now - 1)
+            kept = self.FRAMES
+            self._now = len(self._line) - kept
+            self._line[self._now :] = self._line[:kept]
+        self._now -= 1
+        self._line[self._now] = energy
         # The echo of a frame may begin anywhere within one of ours.
-        self._played[self._now] = loudest = max(energy, self._last)
-        self._telling[self._now] = max(loudest, self._TELLING)
-        self._tells[self._now] = loudest > self._TELLING
-        self._last = energy
+        window = self._line[self._now : self._now + self.FRAMES + 1]
+        self._played = np.maximum(window[:-1], window[1:])
 
     def expected(self) -> float:
         """The energy that an echo may have now."""
-        return float(np.maximum.reduce(self._played[self._window] * self._share))
+        return float((self._played * self._share).max())
 
     def learn(self, energy: int, floor: int) -> None:
         """A frame of the caller's side without voice had this energy; `floor` is that of the line's noise."""
-        change = self._returned(energy)
-        change -= self._share
-        if energy > floor * self._OVER_FLOOR:
-            change *= np.where(change > 0, self._RISES, self._FALLS)
-        else:
-            np.minimum(change, 0.0, out=change)
-            change *= self._FALLS
-        change *= self._tells[self._window]
+        change = self._returned(energy) - self._share
+        rise = self._RISES if energy > floor * self._OVER_FLOOR else 0.0
+        change *= np.where(change > 0, rise, self._FALLS)
+        change[self._played <= self._TELLING] = 0
         self._share += change
 
     def doubt(self, energy: int) -> None:
         """A frame with voice: the caller's, or else an echo that is stronger than was known."""
         returned = self._returned(energy)
-        returned *= self._tells[self._window]
+        returned[self._played <= self._TELLING] = 0
         np.maximum(self._doubt, returned, out=self._doubt)
 
     def settle(self, *, was_caller: bool) -> None:
@@ -123,13 +112,8 @@ class EchoGuard:
             np.maximum(self._share, 0.5 * self._doubt, out=self._share)
         self._doubt[:] = 0
 
-    def _returned(self, energy: int) -> NDArray[np.float64]:
-        returned: NDArray[np.float64] = energy / self._telling[self._window]
-        return np.minimum(returned, self._FIRST, out=returned)
-
-    def _move_to(self, place: int) -> None:
-        self._now = place
-        self._window = slice(place, place + self.FRAMES)
+    def _returned(self, energy: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.minimum(energy / np.maximum(self._played, self._TELLING), self._FIRST)
 
 
 class BargeIn:
