@@ -30,6 +30,10 @@ def channels(data: Path) -> set[str]:
     return {record.channel for record in TapeReader(tape)}
 
 
+def recordings(data: Path) -> set[str]:
+    return {path.name for path in data.glob("recordings/*/*")}
+
+
 def permissions(folder: Path) -> dict[str, int]:
     """Of all that was written, by name."""
     return {path.name: path.stat().st_mode for path in folder.rglob("*")}
@@ -47,6 +51,9 @@ async def test_the_sample_call_books_what_the_customer_asked_for(tmp_path: Path)
                 line = await server.stdout.readline()
                 assert line, f"the server ended: {shown}"
                 shown += line.decode()
+        async with asyncio.timeout(60):
+            while "stereo.flac" not in recordings(tmp_path):  # the worker makes it after the call
+                await asyncio.sleep(0.2)
         server.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             assert await server.wait() == 0
