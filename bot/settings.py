@@ -152,9 +152,9 @@ class Settings(BaseSettings):
     def _both_or_neither(self) -> Self:
         if bool(self.twilio_account_sid) != bool(self.twilio_auth_token):
             missing = "twilio_auth_token" if self.twilio_account_sid else "twilio_account_sid"
-            raise ValueError(f"{missing.upper()} is missing: the account SID and the auth token go together")
+            raise ValueError(f"{missing.upper()}: It is missing; the account SID and the auth token go together")
         if self.webhook_urls and not self.webhook_secret:
-            raise ValueError("WEBHOOK_SECRET is missing: what WEBHOOK_URLS are told must be signed")
+            raise ValueError("WEBHOOK_SECRET: It is missing; what WEBHOOK_URLS are told must be signed")
         return self
 
     @property
@@ -248,8 +248,8 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors()[0]
         problem = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            variable, _, rest = problem.partition(" ")
-            raise ConfigurationError(variable, rest, "Set both, or neither.") from error
+            variable, _, rest = problem.partition(": ")
+            raise ConfigurationError(variable, f"{rest}.", "Set both, or neither.") from error
         name = str(first["loc"][0]).lower()
         cure = _CURES.get(name, "See .env.example.")
         raise ConfigurationError(name.upper(), problem.rstrip(".") + ".", cure) from error

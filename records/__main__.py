@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     retry_command.add_argument("call", metavar="CALL")
     delete_command = command("delete", delete, "remove everything of a call, or of all calls from a number")
     what = delete_command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--call", metavar="CALL")
+    what.add_argument("--call", type=_call_id, metavar="CALL")
     what.add_argument("--number", metavar="NUMBER", help="as the carrier gives it, such as +12125550101")
     delete_command.add_argument("--who", metavar="NAME", default="command line", help="for the audit log")
     backup_command = command("backup", backup, "copy the SQLite database while it is in use")
@@ -64,10 +65,16 @@ def parser() -> argparse.ArgumentParser:
     move_command.add_argument("--tables", choices=("records", "desk"), default="records")
     rebuild_command = command("rebuild", rebuild, "make records and recordings again from tapes")
     which = rebuild_command.add_mutually_exclusive_group(required=True)
-    which.add_argument("call", nargs="?", metavar="CALL")
+    which.add_argument("call", nargs="?", type=_call_id, metavar="CALL")
     which.add_argument("--all", action="store_true", help="every call")
     terminal.add_commands(commands)
     return top
+
+
+def _call_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no call's id, such as CA7f… or CA7f….2")
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

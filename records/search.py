@@ -20,6 +20,7 @@ _FEW = 2000
 """Up to so many rows SQLite is led by the rows of a tool or flag, beyond by the calls."""
 _FEW_TO_SEARCH = 100
 """Up to so many calls SQLite searches one by one for the words, beyond it searches all."""
+_LARGEST_ID = 2**63 - 1
 _WHOLE_AREA = 8
 """A number's beginning with fewer letters is that of very many calls."""
 Range = tuple[float | None, float | None]
@@ -204,7 +205,7 @@ def _conditions(filter: CallFilter) -> list[ColumnElement[bool]]:
 
 def cursor(after: str) -> int:
     """The id that a page begins below. Raises ValueError for what is no `Page.next`."""
-    if not after.isdecimal():
+    if not after.isdecimal() or int(after) > _LARGEST_ID:
         raise ValueError("a page goes on after the `next` of the page before")
     return int(after)
 

@@ -18,16 +18,18 @@ from typing import Any, get_args
 import orjson
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from bot.ports import SystemClock
 from bot.settings import Settings
 from records.record import CallRecord, Disposition, FlagKind, Turn
-from records.search import CallFilter, Hit, ListedCall, Range
+from records.search import CallFilter, Hit, ListedCall, Range, cursor
 from records.store import CallPage, Store, migrate
 
 _PAGE = 50
 _COLUMNS = ("call", "began (UTC)", "from", "flow", "how it ended", "seconds", "answers ms", "USD", "flags", "")
+_ID_WIDTH = 34
+"""A carrier's id of a call, to be given to the next command."""
 _RANGES = {"duration": "seconds", "latency": "ms, voice to voice, p95", "cost": "USD", "score": "0 to 100"}
 
 
@@ -62,7 +64,7 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
     add("--flag", default="", choices=get_args(FlagKind), metavar="FLAG", help=_either(FlagKind))
     for name, unit in _RANGES.items():
         add(f"--{name}", type=_range, default=(None, None), metavar="FROM..TO", help=f"{unit}; 5.. and ..5 are open")
-    add("--after", default="", metavar="PAGE", help="the page that the one before named")
+    add("--after", type=_page_name, default="", metavar="PAGE", help="the page that the one before named")
 
 
 def _either(names: Any) -> str:
@@ -85,6 +87,15 @@ def _range(text: str) -> Range:
         return (float(low) if low else None, float(high) if high else None)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no range such as 5..10, 5.. or ..10") from None
+
+
+def _page_name(text: str) -> str:
+    try:
+        if text:  # the default comes here, too
+            cursor(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    return text
 
 
 def _filter(arguments: argparse.Namespace) -> CallFilter:
@@ -148,7 +159,7 @@ def _excerpt(hit: Hit) -> str:
 
 def _print_calls(calls: Iterable[tuple[ListedCall, str]]) -> None:
     """A table of calls, each with the words that a search found in it."""
-    table = Table(*_COLUMNS, box=None)
+    table = Table(Column(_COLUMNS[0], no_wrap=True, min_width=_ID_WIDTH), *_COLUMNS[1:], box=None)
     for call, words in calls:
         table.add_row(
             call.call_id,
@@ -162,8 +173,11 @@ def _print_calls(calls: Iterable[tuple[ListedCall, str]]) -> None:
             ", ".join(call.flags),
             words,
         )
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 250  # a file or a pipe takes whole lines
     if table.row_count:
-        Console(highlight=False, soft_wrap=True).print(table)
+        console.print(table)
 
 
 def _print_json(values: Iterable[Any]) -> None:
@@ -199,7 +213,7 @@ def _print_page(page: CallPage, console: Console, *, short: bool) -> None:
         return
     if record.turns:
         console.rule("transcript")
-        _print_turns(record, console)
+        _print_turns(record, console, "no longer kept" if "transcript" in page.expired else "voice, and no words")
     if record.waterfalls:
         console.rule("answers: ms from the caller's last voice to the bot's first")
         console.print(_waterfalls(record))
@@ -215,7 +229,7 @@ def _summary(page: CallPage) -> dict[str, str]:
         "call": record.call_id,
         "outcome": f"{outcome.disposition.replace('_', ' ')}; {outcome.end_reason.replace('_', ' ')}",
         "summary": outcome.summary,
-        "changed": "; ".join(f"{change.kind} {change.id}: {change.text}" for change in outcome.changes),
+        "changed": "; ".join(_with_detail(f"{change.kind} {change.id}", change.text) for change in outcome.changes),
         "fields": "; ".join(f"{name}: {value}" for name, value in outcome.fields.items()),
         "steps": " > ".join(outcome.steps),
         "answers": _middle(figures.voice_to_voice_p50_ms, figures.voice_to_voice_p95_ms),
@@ -223,14 +237,18 @@ def _summary(page: CallPage) -> dict[str, str]:
         "scores": "; ".join(f"{score.score:.0f} by {score.judge} ({score.scorecard})" for score in page.scores),
         "kept": ", ".join(recording.key for recording in page.recordings),
         "expired": ", ".join(page.expired),
-        "flags": "; ".join(f"{flag.kind.replace('_', ' ')}: {flag.detail}" for flag in record.flags) or "none",
+        "flags": "; ".join(_with_detail(flag.kind.replace("_", " "), flag.detail) for flag in record.flags) or "none",
     }
     return {name: value for name, value in rows.items() if value}
 
 
-def _print_turns(record: CallRecord, console: Console) -> None:
-    """What was said, pressed and done, in the order of time."""
-    lines = [(turn.start_ms, _turn_line(turn)) for turn in record.turns]
+def _with_detail(what: str, detail: str) -> str:
+    return f"{what}: {detail}" if detail else what
+
+
+def _print_turns(record: CallRecord, console: Console, wordless: str) -> None:
+    """What was said, pressed and done, in the order of time; `wordless` stands for words that are not there."""
+    lines = [(turn.start_ms, _turn_line(turn, wordless)) for turn in record.turns]
     lines += [(key.at_ms, f"[cyan]key[/]     {escape(key.digit)}") for key in record.keys]
     lines += [
         (tool.at_ms, f"[magenta]tool[/]    {escape(tool.name)}: {tool.status} in {tool.duration_ms:.0f} ms")
@@ -240,14 +258,15 @@ def _print_turns(record: CallRecord, console: Console) -> None:
         console.print(f"  [dim]{at_ms / 1000:7.1f} s[/]  {line}")
 
 
-def _turn_line(turn: Turn) -> str:
-    said = escape(turn.text) or "[yellow](voice, and no words)[/]"
+def _turn_line(turn: Turn, wordless: str) -> str:
+    said = escape(turn.text) or f"[yellow]({wordless})[/]"
     unheard = f" [dim strike]{escape(turn.unheard)}[/] [yellow](not heard)[/]" if turn.unheard else ""
     return f"[{'green' if turn.speaker == 'caller' else 'blue'}]{turn.speaker:<7}[/] {said}{unheard}"
 
 
 def _waterfalls(record: CallRecord) -> Table:
-    stages = list(dict.fromkeys(stage.name for fall in record.waterfalls for stage in fall.stages))
+    longest = sorted(record.waterfalls, key=lambda fall: -len(fall.stages))  # has them all, in their order
+    stages = list(dict.fromkeys(stage.name for fall in longest for stage in fall.stages))
     table = Table("turn", *stages, "all", box=None)
     for fall in record.waterfalls:
         taken: dict[str, float] = defaultdict(float)

@@ -18,7 +18,7 @@ from bot.errors import ModelError
 from bot.settings import Settings
 from records.derive import DERIVE_VERSION
 from records.derive.cost import tokens
-from records.record import CallRecord, TextUsage
+from records.record import CallRecord, TextUsage, ToolUse
 
 if TYPE_CHECKING:
     from google import genai
@@ -172,12 +172,17 @@ class Ear:
 def transcript(record: CallRecord) -> str:
     """A call as lines for a reader: who said what, and what was done."""
     lines = [(turn.start_ms, f"{turn.speaker}: {turn.text}") for turn in record.turns if turn.text]
-    lines += [(tool.at_ms, f"[{tool.name}: {tool.status}, {tool.result.get('say', '')}]") for tool in record.tools]
+    lines += [(tool.at_ms, f"[{tool.name}: {tool.status}, {_answered(tool)}]") for tool in record.tools]
     text = "\n".join(line for _, line in sorted(lines, key=lambda line: line[0]))
     if len(text) > LONGEST_TRANSCRIPT:
         half = LONGEST_TRANSCRIPT // 2
         text = f"{text[:half]}\n[…]\n{text[-half:]}"
     return f"Transcript, {record.language}:\n---\n{text}\n---"
+
+
+def _answered(tool: ToolUse) -> str:
+    """What a function answered: its words, or why nothing was done."""
+    return str(tool.result.get("say") or tool.result.get("error") or "")
 
 
 def _used(purpose: Literal["summary", "hearing"], answer: types.GenerateContentResponse, asked: str) -> TextUsage:

@@ -278,7 +278,8 @@ class Worker:
         jobs = self._jobs.resume(worker)
         self._log.bury(worker)
         self._seen.pop(worker, None)
-        logger.warning("Worker {} is dead; {} jobs of its are taken up here", worker, jobs)
+        # One that was asked to end leaves its row, too: only what it had begun is worth a warning.
+        logger.log("WARNING" if jobs else "DEBUG", "Worker {} is dead; {} jobs of its are taken up here", worker, jobs)
 
     def _tell_figures(self) -> None:
         """A line on the standard output for whoever started the worker, where something has changed."""

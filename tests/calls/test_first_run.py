@@ -88,7 +88,10 @@ async def test_the_sample_call_books_what_the_customer_asked_for(tmp_path: Path)
     [
         ({"FLOW": "nail_salon"}, "FLOW: 'nail_salon' is no file in flows/. There are: dental, home_repair."),
         ({"MAX_CALLS": "many"}, "MAX_CALLS: "),
-        ({"TWILIO_ACCOUNT_SID": "AC1"}, "TWILIO_AUTH_TOKEN: is missing"),
+        (
+            {"TWILIO_ACCOUNT_SID": "AC1"},
+            "TWILIO_AUTH_TOKEN: It is missing; ",
+        ),
         ({"DATABASE_URL": "mysql://somewhere"}, "DATABASE_URL: "),
     ],
 )

@@ -229,6 +229,14 @@ def test_deleting_tells_how_many_calls_are_gone(empty_url, settings, clock, make
     store.close()
 
 
+def test_what_is_no_calls_id_is_told(capsys):
+    for words in (["delete", "--call", "../../x"], ["rebuild", "*"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert "is no call's id" in capsys.readouterr().err
+
+
 def test_a_deleted_call_is_gone_from_the_job_queue(empty_url, clock, make_record, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", empty_url)

@@ -12,7 +12,8 @@ import pytest
 
 from bot.settings import Settings
 from records.__main__ import main
-from records.record import CallRecord
+from records.record import CallRecord, Stage, Waterfall
+from records.rows import without
 from records.store import Store
 
 Shown = Callable[..., list[str]]
@@ -92,6 +93,8 @@ def test_a_search_shows_the_turn_with_the_words(shown: Shown) -> None:
         (["--duration", "5"], "'5' is no range"),
         (["--cost", "a..b"], "'a..b' is no range"),
         (["--disposition", "happy"], "invalid choice: 'happy'"),
+        (["--after", "xx"], "'xx': a page goes on after"),
+        (["--after", "9" * 23], "a page goes on after"),
     ],
 )
 def test_a_filter_that_cannot_be_read_is_named(
@@ -148,6 +151,38 @@ def test_the_first_lines_are_to_be_had_alone_and_everything_as_json(shown: Shown
     page: dict[str, Any] = json.loads(line)
     assert page["record"]["turns"][2]["unheard"] == " at three in the afternoon."
     assert page["scores"][0]["score"] == 80
+
+
+def test_words_that_are_not_kept_any_more_are_said_to_be_so(
+    store: Store, shown: Shown, make_record: Callable[..., CallRecord], sql: Callable[..., Any]
+) -> None:
+    store.save(without(make_record(), ["transcript"]))
+    sql("UPDATE records_calls SET transcript_expired_at = '2026-06-01 00:00:00'")
+    text = "\n".join(shown("show", "CA1"))
+    assert text.count("(no longer kept)") == 4
+    assert "voice, and no words" not in text
+    assert "changed   appointment 12\n" in text
+    assert "flags     unheard result; voice without words; unknown price\n" in text
+
+
+def test_a_calls_id_is_whole_however_narrow_the_screen(
+    store: Store, shown: Shown, make_record: Callable[..., CallRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call_id = "CA" + "7" * 32
+    store.save(make_record(call_id))
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert any(call_id in line for line in shown("list"))
+
+
+def test_the_stages_of_an_answer_stand_in_their_order(
+    store: Store, shown: Shown, make_record: Callable[..., CallRecord]
+) -> None:
+    plain = Waterfall(2, 0, 30, (Stage("to_us", 10), Stage("model", 10), Stage("playout", 10)))
+    with_tool = Waterfall(4, 0, 40, (*plain.stages[:2], Stage("tools", 10), plain.stages[2]))
+    store.save(make_record(waterfalls=(plain, with_tool)))
+    heads = [line.split() for line in shown("show", "CA1") if line.split()[:1] == ["turn"]]
+    assert heads == [["turn", "to_us", "model", "tools", "playout", "all"]]
 
 
 def test_a_call_without_a_record(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,12 @@ async def test_a_gap_that_cannot_be_heard_stays_one_and_is_told() -> None:
     assert "quota" in ear.trouble
 
 
+def test_the_text_model_is_told_why_a_function_refused(make_record: MakeRecord) -> None:
+    record = make_record()
+    refused = replace(record.tools[1], status="refused", result={"error": "Nine is taken.", "hint": "Offer ten."})
+    assert "[book_appointment: refused, Nine is taken.]" in transcript(replace(record, tools=(refused,)))
+
+
 def test_of_a_very_long_call_the_middle_is_left_out(make_record: MakeRecord) -> None:
     record = make_record()
     turns = tuple(replace(record.turns[1], number=n, text="word " * 20 + str(n)) for n in range(2000))
