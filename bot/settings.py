@@ -143,6 +143,13 @@ class Settings(BaseSettings):
             raise ValueError("may use http:// only for this machine; elsewhere it must be https://")
         return value.rstrip("/")
 
+    @field_validator("recordings_url")
+    @classmethod
+    def _known_store(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in ("", "file", "s3", "memory"):
+            raise ValueError("is neither a folder nor a bucket")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
@@ -228,6 +235,7 @@ _CURES = {
     "twilio_api_base_url": "Leave it out to use Twilio itself.",
     "webhook_urls": "Give https:// addresses, separated by commas.",
     "webhook_secret": "Give whsec_ and 24 to 64 bytes in base64, or any long text.",
+    "recordings_url": "Give a folder, or s3://bucket/prefix.",
     "public_url": "Give the https:// address that Twilio calls, without a path that is not served here.",
     **{f"retention_{kind}_days": "Give whole days, 0 or more." for kind in ("audio", "transcript", "number")},
     "port": "Give a port between 0 and 65535.",

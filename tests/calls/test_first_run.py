@@ -93,6 +93,7 @@ async def test_the_sample_call_books_what_the_customer_asked_for(tmp_path: Path)
             "TWILIO_AUTH_TOKEN: It is missing; ",
         ),
         ({"DATABASE_URL": "mysql://somewhere"}, "DATABASE_URL: "),
+        ({"RECORDINGS_URL": "ftp://somewhere"}, "RECORDINGS_URL: is neither a folder nor a bucket. Give a folder"),
     ],
 )
 async def test_bad_configuration_stops_the_start_with_one_message(
