@@ -144,7 +144,8 @@ async def test_a_booking_that_the_model_withdraws_is_made_once_and_told_as_a_not
 ) -> None:
     minds: list[ListedMind] = []
     async with open_site(lambda: minds.pop(0)) as site:
-        mind = ListedMind(look(site), booking(site), "Yes?", "It is booked.")
+        # It may be asked once more before the note comes, or not.
+        mind = ListedMind(look(site), booking(site), "It is booked.", "It is booked.")
         minds.append(mind)
         desk = site.app.state.parts.desk
         book, withdrawn = desk.book, threading.Event()
