@@ -13,9 +13,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import orjson
@@ -256,16 +257,17 @@ def is_beginning(part: Path, whole: Path) -> bool:
         records = iter(TapeReader(part))
         for record in records:
             if record != next(rest, None):
-                return _was_added_by_recovery([record, *records])
+                return _were_added_by_recovery(chain([record], records))
         return next(rest, None) is not None
     except TapeError:
         return False
 
 
-def _was_added_by_recovery(records: Sequence[Record]) -> bool:
-    *events, note = records
-    return (
-        all(each.channel == "event" and orjson.loads(each.data).get("kind") in _ADDED_AT_RECOVERY for each in events)
-        and note.channel == "meta"
-        and "recovered" in orjson.loads(note.data)
-    )
+def _were_added_by_recovery(records: Iterator[Record]) -> bool:
+    """Reads no further than it must: of two tapes that differ early, one may be hours long."""
+    for record in records:
+        if record.channel == "meta":
+            return "recovered" in orjson.loads(record.data) and next(records, None) is None
+        if record.channel != "event" or orjson.loads(record.data).get("kind") not in _ADDED_AT_RECOVERY:
+            return False
+    return False
