@@ -66,9 +66,7 @@ class CallerAudio:
 
 
 def _cut(audio: bytearray, most: int) -> int:
-    surplus = len(audio) - most
-    if surplus <= 0:
-        return 0
+    surplus = max(0, len(audio) - most)
     del audio[:surplus]
     return surplus
 

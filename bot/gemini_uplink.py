@@ -109,10 +109,7 @@ class Uplink:
         while self._connection and self._connection.socket.takes_audio and (piece := self._audio.take()):
             # What it does not take comes back in its place when the connection is found to be lost.
             self._audio.sent(piece)
-            try:
-                await self._connection.socket.send_audio(piece)
-            except Exception as error:
-                _takes_nothing(error)
+            if not await _sent(self._connection.socket.send_audio(piece)):
                 self._flows = False
                 return
         self._dropped = self._dropped and bool(self._audio.waiting_ms)
@@ -122,13 +119,9 @@ async def _sent(sending: Awaitable[None]) -> bool:
     try:
         await sending
     except Exception as error:
-        _takes_nothing(error)
+        logger.debug("The Gemini connection takes nothing: {}", type(error).__name__)
         return False
     return True
-
-
-def _takes_nothing(error: Exception) -> None:
-    logger.debug("The Gemini connection takes nothing: {}", type(error).__name__)
 
 
 async def _put(sending: Awaitable[None]) -> bool:
