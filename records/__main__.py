@@ -167,9 +167,7 @@ def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
     messages = delivery_log(database, arguments.call)
     if not found and not messages:
         print(f"No job of call {arguments.call}." if arguments.call else "Nothing is left to do.")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 250  # a file or a pipe takes whole lines
+    console = terminal.open_console()
     if found:
         table = _table("call", "step", "status", "tries", "since", "next try", "note")
         for job in found:

@@ -53,6 +53,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         _add_filters(command)
 
 
+def open_console(*, soft_wrap: bool = False) -> Console:
+    """Where tables are printed: as wide as the screen, and for a file or a pipe wide enough for whole lines."""
+    console = Console(highlight=False, soft_wrap=soft_wrap)
+    if not console.is_terminal:
+        console.width = 250
+    return console
+
+
 def _add_filters(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--since", type=_moment, metavar="TIME", help="begun then or later: 2026-11-28, or 2026-11-28T09:30 (UTC)")
@@ -173,11 +181,8 @@ def _print_calls(calls: Iterable[tuple[ListedCall, str]]) -> None:
             ", ".join(call.flags),
             words,
         )
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 250  # a file or a pipe takes whole lines
     if table.row_count:
-        console.print(table)
+        open_console(soft_wrap=True).print(table)
 
 
 def _print_json(values: Iterable[Any]) -> None:
